@@ -1,0 +1,265 @@
+"""What the gateway and the workers may ask of the store.
+
+Two implementations, one contract test suite: ``log.RedisEventLog`` and ``registry.RedisRegistry`` on a real
+server, ``memory.MemoryEventLog`` and ``memory.MemoryRegistry`` in process. All calls are plain (not async):
+the gateway makes them from threads, a group at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+from feedback.events import Event, Vote
+
+AdapterState: TypeAlias = Literal["candidate", "canary", "live", "retired", "rejected"]
+LoopMode: TypeAlias = Literal["auto", "approve", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of one appended event."""
+
+    event_id: str
+    status: Literal[
+        "new", "repeat", "changed"
+    ]  # repeat: said before, nothing written; changed: replaces a vote
+    feedback_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One claimed event and where it stands in the log."""
+
+    position: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What no consumer has acknowledged yet."""
+
+    events: int
+    votes: int  # votes and comparisons among them
+    oldest_seconds: float  # age of the oldest; 0 when empty
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseSummary:
+    """What the store remembers of a served response, without its text."""
+
+    response_id: str
+    alias: str
+    adapter: str
+    arm: str
+    experiment: str | None
+    subject: str
+    time: float
+    comparison_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArmCounts:
+    """Running totals of one arm of an experiment."""
+
+    exposures: int = 0
+    subjects: int = 0
+    up: int = 0
+    down: int = 0
+    wins: float = 0.0  # comparisons won, ties half
+    compared: int = 0
+    errors: int = 0
+    completion_tokens: int = 0
+    duration_seconds: float = 0.0
+    expected_exposures: float = 0.0  # sum over the experiment's exposures of this arm's propensity, for SRM
+
+
+class EventLog(Protocol):
+    """The append-only log of events, and the small indexes kept beside it in the same atomic step."""
+
+    def append(self, events: Sequence[Event]) -> list[Appended]:
+        """Write in order, in one round trip; return only when durable. Raises StoreUnavailable."""
+
+    def claim(self, consumer: str, count: int, idle_seconds: float = 60.0) -> list[Entry]:
+        """Up to ``count`` unacknowledged entries, those abandoned by other consumers first."""
+
+    def ack(self, positions: Sequence[str]) -> None:
+        """Mark as archived. Only after the archive is fsynced."""
+
+    def trim(self) -> int:
+        """Drop entries that are acknowledged, never others; returns how many went."""
+
+    def backlog(self) -> Backlog: ...
+
+    def votes_total(self, alias: str) -> int:
+        """How many votes and comparisons were ever logged for the alias (repeats not counted)."""
+
+    def response(self, response_id: str) -> ResponseSummary | None: ...
+
+    def latest(self, response_id: str, subject: str) -> Vote | None:
+        """The subject's standing vote on the response; None when there is none or it was taken back."""
+
+    def history(self, response_id: str, subject: str) -> list[Vote]:
+        """All the subject said about the response, oldest first."""
+
+    def responses_of(self, subject: str, limit: int = 100) -> list[str]:
+        """Newest first."""
+
+    def counts(self, experiment: str) -> dict[str, ArmCounts]:
+        """Per arm name."""
+
+    def reports(self, open_only: bool = True) -> list[Event]: ...
+
+    def ping(self) -> None:
+        """Raises StoreUnavailable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterRecord:
+    """One adapter as the registry knows it."""
+
+    id: str  # "a-000012-<12 hex>"
+    alias: str
+    state: AdapterState
+    created: float
+    path: str  # folder, inside the data directory
+    base: str  # fingerprint of the base model
+    parent: str | None = None  # adapter it continued from; None: from base
+    batches: tuple[str, ...] = ()
+    reward_model: str | None = None
+    training: Mapping[str, Any] | None = None  # figures of the run
+    gate: Mapping[str, Any] | None = (
+        None  # {"passed": bool, "checks": [{"check", "verdict", "value", "bar", "why"}]}
+    )
+    reason: str | None = None  # why it is in this state
+    newest_vote: float | None = None  # time of the newest vote it learnt from: freshness counts from here
+    history: tuple[Mapping[str, Any], ...] = ()  # [{"time", "from", "to", "reason"}]
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AliasRecord:
+    """A product: what clients ask for by name."""
+
+    name: str
+    guidelines: str = ""  # system prompt put before every chat; empty: none
+    criteria: Mapping[str, float] | None = None  # criterion → weight; None: {"helpful": 1.0}
+    mode: LoopMode = "auto"
+    thresholds: Mapping[str, float] | None = None  # overrides of the training settings, by name
+    live: str | None = None  # adapter id; None: base
+    previous: tuple[str | None, ...] = ()  # what was live before, newest first: where rollback goes
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One way of answering."""
+
+    name: str
+    adapter: str | None  # None: base
+    share: float  # of the alias's subjects, in [0, 1]; the shares of an experiment add up to 1
+    sampling: Mapping[str, float | int] | None = None  # overrides of temperature, top_p …
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentRecord:
+    """A split of an alias's traffic. At most one is running per alias."""
+
+    name: str
+    alias: str
+    arms: tuple[Arm, ...]
+    salt: str  # makes the assignment of this experiment independent of others'
+    status: Literal["running", "stopped"] = "running"
+    owner: Literal["loop", "people"] = "people"  # the loop ramps and ends only its own
+    created: float = 0.0
+    history: tuple[Mapping[str, Any], ...] = ()  # [{"time", "what", "reason"}]
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """An access key, without the key."""
+
+    id: str  # "k-…", fit for logs
+    digest: str  # sha256 of the key, hex
+    scopes: tuple[str, ...]
+    created: float
+    name: str = ""
+    revoked: bool = False
+
+
+class Registry(Protocol):
+    """Adapters, aliases, experiments, access keys and the loop's state. Every change bumps ``generation``.
+
+    A record's ``version`` counts its changes; ``put`` writes only over the version it was read at
+    (0 creates), else raises Conflict.
+    """
+
+    def generation(self) -> int:
+        """Grows with every change of an adapter, alias, experiment or key; cheap to poll."""
+
+    def next_sequence(self) -> int:
+        """A number for a new adapter id, never given twice."""
+
+    def add_adapter(self, record: AdapterRecord) -> AdapterRecord:
+        """Adding the same id again is a no-op that returns what stands."""
+
+    def adapter(self, adapter_id: str) -> AdapterRecord:
+        """Raises UnknownRecord."""
+
+    def adapters(self, alias: str | None = None) -> list[AdapterRecord]:
+        """Oldest first."""
+
+    def transition(self, adapter_id: str, to: AdapterState, reason: str) -> AdapterRecord:
+        """Raises InvalidTransition. ``live`` is reached only through promote."""
+
+    def alias(self, name: str) -> AliasRecord:
+        """Raises UnknownRecord."""
+
+    def aliases(self) -> list[AliasRecord]: ...
+
+    def put_alias(self, record: AliasRecord) -> AliasRecord: ...
+
+    def promote(self, alias: str, adapter_id: str | None, reason: str) -> AliasRecord:
+        """In one atomic step: the alias points at the adapter (None: base), it is ``live``, the former is
+        ``retired`` and first in ``previous``. Promoting what is live already changes nothing.
+        """
+
+    def rollback(self, alias: str, reason: str) -> AliasRecord:
+        """Back to the newest of ``previous``; the adapter left is ``rejected`` with the reason.
+        Raises InvalidTransition when nothing was live before.
+        """
+
+    def experiment(self, name: str) -> ExperimentRecord: ...
+
+    def experiments(self, alias: str | None = None) -> list[ExperimentRecord]: ...
+
+    def put_experiment(self, record: ExperimentRecord) -> ExperimentRecord:
+        """Raises Conflict also when another experiment runs on the alias."""
+
+    def keys(self) -> list[KeyRecord]: ...
+
+    def put_key(self, record: KeyRecord) -> None: ...
+
+    def report_engine(self, engine: str, adapters: Sequence[str], ttl_seconds: float) -> None:
+        """A gateway tells which adapters an engine has loaded and proved."""
+
+    def engines(self) -> dict[str, tuple[str, ...]]:
+        """Engine → adapters ready on it, from reports that have not run out."""
+
+    def loop(self, alias: str) -> dict[str, Any]:
+        """What the workers last wrote with ``set_loop``; empty when nothing."""
+
+    def set_loop(self, alias: str, values: Mapping[str, Any]) -> None:
+        """Merge JSON values into the alias's loop state. Does not bump the generation."""
+
+    def acquire(self, lease: str, holder: str, seconds: float) -> int | None:
+        """A fencing token when the lease is free or already the holder's (then the same token and longer);
+        None when another has it. Tokens of a lease only grow.
+        """
+
+    def check(self, lease: str, token: int) -> None:
+        """Raises LeaseLost unless ``token`` is the newest and the lease has not run out."""
+
+    def release(self, lease: str, holder: str) -> None: ...

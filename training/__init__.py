@@ -1,0 +1,1 @@
+"""The workers: feedback to reward model to policy to proven adapter."""
