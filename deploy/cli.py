@@ -1,0 +1,54 @@
+"""The command line. Arguments are parsed before anything heavy is imported: each command imports its own work."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.commands import crowd, data, launch, loop, products
+
+app = typer.Typer(
+    name="heed",
+    help="A chat server that learns from the people it serves.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def everywhere(
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Holds all state (HEED_DATA_DIR; default ~/.local/share/heed).")
+    ] = None,
+) -> None:
+    """A chat server that learns from the people it serves."""
+    if data_dir is not None:
+        os.environ["HEED_DATA_DIR"] = str(data_dir)
+
+
+for commands in (launch, crowd, loop, products, data):
+    commands.register(app)
+
+
+def main() -> None:
+    """Run the command line; errors made on purpose end as one message and exit status 1."""
+    try:
+        app()
+    except Exception as error:
+        from feedback.errors import HeedError
+
+        if not isinstance(error, HeedError):
+            raise
+        print(f"heed: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,10 @@
+"""Placeholder."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    del app

@@ -1,0 +1,167 @@
+"""One machine, the whole loop: which processes there are, how they find one another, and one run of them."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from deploy import engine, valkey
+from deploy.child import Program, sweep
+from deploy.ports import LOOPBACK, claimed_port, free_port
+from deploy.preflight import check_launch
+from deploy.probes import http_ok
+from deploy.settings import LaunchSettings
+from deploy.state import LaunchState, ProcessState, hold, read_state, state_file
+from deploy.supervisor import Supervisor
+
+Show = Callable[[LaunchState], None]
+SOURCE = Path(__file__).resolve().parent.parent
+WORKER_NICE = 10
+
+
+def launch(settings: LaunchSettings, *, workers: bool, show: Callable[[LaunchState], Show]) -> None:
+    """Start every part, keep them alive, and return when all have been stopped.
+
+    ``show`` is told the addresses once and gives back what is called at every tick. Raises CannotStart and
+    AlreadyRunning before anything is started.
+    """
+    own_store = "redis_url" not in settings.model_fields_set
+    own_engine = not settings.engines
+    with hold(settings.run_dir):
+        sweep_leftovers(settings.run_dir)
+        check_launch(settings, own_engine=own_engine, own_store=own_store, workers=workers)
+        port = claimed_port(settings.host, settings.port)
+        programs, state = plan(settings, port, own_store=own_store, own_engine=own_engine, workers=workers)
+        supervisor = Supervisor(state, settings.run_dir, settings.logs_dir)
+        display = show(state)
+
+        def gateway_answers() -> bool:
+            return supervisor.ready("gateway")
+
+        try:
+            for program in programs:
+                late = program.name in ("worker", "beat")
+                supervisor.add(program, after=gateway_answers if late else None)
+            supervisor.run(lambda _: display(supervisor.state))
+        finally:
+            state_file(settings.run_dir).unlink(missing_ok=True)
+
+
+def sweep_leftovers(run_dir: Path) -> None:
+    """Kill what a supervisor that was killed itself may have left in this data directory."""
+    left = read_state(run_dir)
+    if left is not None:
+        sweep(left.processes)
+
+
+def plan(
+    settings: LaunchSettings, port: int, *, own_store: bool, own_engine: bool, workers: bool
+) -> tuple[list[Program], LaunchState]:
+    """Every program of the launch, in the order of starting, and the addresses by which they meet."""
+    programs: list[Program] = []
+    redis_url, broker_url = settings.redis_url, settings.broker_url
+    if own_store:
+        store, base = valkey.program(settings.root / "redis", settings.run_dir)
+        programs.append(store)
+        redis_url, broker_url = f"{base}/0", f"{base}/1"
+    elif "broker_url" not in settings.model_fields_set:
+        broker_url = next_database(redis_url)
+    engine_urls, key = settings.engines, settings.engine_key
+    engines: list[Program] = []
+    if own_engine:
+        engine_port, key = free_port(), secrets.token_urlsafe(24)
+        engine_urls = (f"http://{LOOPBACK}:{engine_port}",)
+        engines = [engine.program("engine", engine_port, settings, key)]
+    state = LaunchState(
+        url=f"http://{shown_host(settings.host)}:{port}",
+        redis_url=redis_url,
+        broker_url=broker_url,
+        engine_urls=engine_urls,
+        engine_key=key,
+        supervisor_pid=0,
+        data_dir=str(settings.root),
+        started=time.time(),
+    )
+    env = shared_environment(settings, state, port)
+    programs += [gateway_program(state, env), *engines]
+    if workers:
+        programs += worker_programs(settings, env)
+    return programs, state
+
+
+def shown_host(host: str) -> str:
+    """An address a browser on this machine can open."""
+    return LOOPBACK if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - compared, not bound
+
+
+def next_database(url: str) -> str:
+    """The same server with the database number one higher, for the broker."""
+    parts = urlsplit(url)
+    number = parts.path.strip("/")
+    return urlunsplit(parts._replace(path=f"/{int(number or 0) + 1}" if (number or "0").isdigit() else "/1"))
+
+
+def shared_environment(settings: LaunchSettings, state: LaunchState, port: int) -> dict[str, str]:
+    """What every part of ours is told. Secrets go this way, never through argument lists."""
+    return {
+        "HEED_DATA_DIR": str(settings.root),
+        "HEED_REDIS_URL": state.redis_url,
+        "HEED_BROKER_URL": state.broker_url,
+        "HEED_MODEL": settings.model,
+        "HEED_HOST": settings.host,
+        "HEED_PORT": str(port),
+        "HEED_ENGINE_URLS": ",".join(state.engine_urls),
+        "HEED_ENGINE_KEY": state.engine_key,
+        "PYTHONPATH": str(SOURCE),
+        "PYTHONUNBUFFERED": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def gateway_program(state: LaunchState, env: dict[str, str]) -> Program:
+    """The gateway: ready when the process answers, whatever becomes of engine and store."""
+    return Program(
+        name="gateway",
+        label="gateway",
+        command=(sys.executable, "-m", "serve"),
+        env=env,
+        probe=lambda: http_ok(f"{state.url}/healthz", 3.0),
+        stop_seconds=15.0,
+    )
+
+
+def worker_programs(settings: LaunchSettings, env: dict[str, str]) -> list[Program]:
+    """Two workers, so that archiving and review go on while one trains, and the beat. All give way to chat."""
+    celery = (sys.executable, "-m", "celery", "-A", "training.app")
+    schedule = settings.run_dir / "beat-schedule"
+
+    def program(name: str, label: str, *said: str) -> Program:
+        return Program(
+            name=name,
+            label=label,
+            command=(*celery, *said, "--loglevel", "INFO"),
+            env=env,
+            probe=lambda: True,
+            nice=WORKER_NICE,
+            orphan_signal=signal.SIGQUIT,
+        )
+
+    def worker(label: str, queue: str) -> Program:
+        node = f"{label}@heed"
+        return program("worker", label, "worker", "-Q", queue, "-c", "1", "-n", node, "--without-gossip")
+
+    return [
+        worker("worker", "training"),
+        worker("worker-control", "control"),
+        program("beat", "beat", "beat", "--schedule", str(schedule), "--pidfile", ""),
+    ]
+
+
+def summary(processes: tuple[ProcessState, ...]) -> str:
+    """One line for a terminal that is none: "redis ready · gateway ready · engine starting"."""
+    return " · ".join(f"{entry.label} {entry.state}" for entry in processes)

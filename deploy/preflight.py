@@ -1,0 +1,81 @@
+"""Refuses a launch that cannot work, before any process starts, and says how to mend it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+import psutil
+
+from deploy import engine, valkey
+from deploy.errors import CannotStart
+from deploy.probes import store_ok
+from deploy.settings import LaunchSettings
+
+LEAST_DISK, LEAST_ENGINE_MEMORY = 300_000_000, 2_500_000_000  # bytes
+
+
+def check_launch(settings: LaunchSettings, *, own_engine: bool, own_store: bool, workers: bool) -> None:
+    """Raises CannotStart at the first thing that makes the launch pointless."""
+    check_data_dir(settings.root)
+    if own_engine:
+        engine.require_vllm()
+        check_model(settings.model_path)
+        check_memory()
+    if workers and importlib.util.find_spec("celery") is None:
+        raise CannotStart(
+            "the workers are not installed (no module celery)",
+            "pip install 'heed[worker]', or start without them: heed up --no-worker",
+        )
+    if own_store:
+        valkey.binary()
+    elif not store_ok(settings.redis_url):
+        raise CannotStart(
+            "the Redis of --redis-url (HEED_REDIS_URL) does not answer PING",
+            "start it, check the address and password, or leave the option out for an embedded one",
+        )
+
+
+def check_data_dir(root: Path) -> None:
+    """Raises CannotStart unless the data directory can be written and has room."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(root).free
+    except OSError as error:
+        raise CannotStart(
+            f"the data directory {root} cannot be made ({error.strerror})",
+            "name another with --data-dir or HEED_DATA_DIR",
+        ) from error
+    if not os.access(root, os.W_OK | os.X_OK):
+        raise CannotStart(
+            f"the data directory {root} cannot be written by this user",
+            "change its owner, or name another with --data-dir or HEED_DATA_DIR",
+        )
+    if free < LEAST_DISK:
+        raise CannotStart(
+            f"only {free // 1_000_000} MB are free on the disk of {root}; Heed needs {LEAST_DISK // 1_000_000} MB",
+            "free some space, or name a data directory on another disk with --data-dir",
+        )
+
+
+def check_model(model_path: str) -> None:
+    """Raises CannotStart for a folder that holds no model."""
+    folder = Path(model_path)
+    looks_local = folder.exists() or model_path.startswith(("/", ".", "~"))
+    if looks_local and not (folder / "config.json").exists():
+        raise CannotStart(
+            f"there is no model in {model_path} (no config.json)",
+            "give --model a folder with a Hugging Face model, a hub name, or `starter`",
+        )
+
+
+def check_memory() -> None:
+    """Raises CannotStart when an engine would be killed for memory."""
+    available = psutil.virtual_memory().available
+    if available < LEAST_ENGINE_MEMORY:
+        raise CannotStart(
+            f"only {available / 1e9:.1f} GB of memory are available; an engine needs {LEAST_ENGINE_MEMORY / 1e9:.1f} GB",
+            "close other programs, or use an engine on another machine: heed up --engine-url URL",
+        )

@@ -1,0 +1,43 @@
+"""Arms and sticky assignment: who gets which arm is a pure function of the experiment and the subject."""
+
+from __future__ import annotations
+
+import hashlib
+
+from feedback.errors import InvalidRecord
+from feedback.protocols import Arm, ExperimentRecord
+
+
+def validate(record: ExperimentRecord) -> None:
+    """Raises InvalidRecord naming the field."""
+    names = [arm.name for arm in record.arms]
+    if len(record.arms) < 2:
+        raise InvalidRecord("arms", "an experiment needs at least two")
+    if len(set(names)) != len(names) or not all(names):
+        raise InvalidRecord("arms", "each needs a name of its own")
+    if any(not 0 <= arm.share <= 1 for arm in record.arms):
+        raise InvalidRecord("arms.share", "must lie in [0, 1]")
+    if abs(sum(arm.share for arm in record.arms) - 1) > 1e-6:
+        raise InvalidRecord("arms.share", "the shares must add up to 1")
+
+
+def draw(salt: str, subject: str) -> float:
+    """A number in [0, 1), uniform over subjects, the same for ever."""
+    digest = hashlib.sha256(f"{salt}\0{subject}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def assign(record: ExperimentRecord, subject: str) -> tuple[Arm, float]:
+    """The subject's arm and the probability with which it was drawn.
+
+    Arms fill the unit interval from its far end, last arm first: as the last arm's share grows it takes
+    in subjects and loses none, so a ramp is sticky.
+    """
+    u = draw(record.salt, subject)
+    edge = 0.0
+    for arm in reversed(record.arms):
+        edge += arm.share
+        if u < edge and arm.share > 0:
+            return arm, arm.share
+    control = record.arms[0]
+    return control, control.share

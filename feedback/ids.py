@@ -1,0 +1,133 @@
+"""Signed ids: a response id proves, without a look-up, that it was served here to this subject.
+
+Layout, before base64url: 12 random bytes, 4 bytes of Unix seconds, 1 byte of flags, 16 bytes of
+HMAC-SHA256 over those 17 and the subject. A comparison's two response ids follow from its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import secrets as random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from feedback.errors import ExpiredId, InvalidId, NotStored, SettingsError
+
+RESPONSE, COMPARISON = "chatcmpl-", "cmpr-"
+_HEAD, _MAC = 17, 16
+_STORED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """The signing keys, newest first: the first signs, all verify."""
+
+    keys: tuple[bytes, ...]
+
+    @classmethod
+    def load(cls, path: Path) -> Secrets:
+        """Read the keys, one hex line each; make the file (0600) when there is none."""
+        if not path.exists():
+            _create(path)
+        lines = path.read_text().split()
+        try:
+            keys = tuple(bytes.fromhex(line) for line in lines)
+        except ValueError as error:
+            raise SettingsError(f"{path}: each line must be hex; delete the file to make a new key") from error
+        if not keys or any(len(key) < 16 for key in keys):
+            raise SettingsError(f"{path}: needs at least one key of 32 hex digits")
+        return cls(keys)
+
+
+def _create(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{random.token_hex(4)}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(random.token_hex(32) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)  # fails when another process was first: then its key stands
+    except FileExistsError:
+        return
+    finally:
+        draft.unlink()
+
+
+def _mac(key: bytes, what: bytes, size: int = _MAC) -> bytes:
+    return hmac.digest(key, what, "sha256")[:size]
+
+
+def subject_of(secrets: Secrets, key_id: str, identifier: str) -> str:
+    """The pseudonym of an end user under an access key; the last key of the file keeps it stable."""
+    return "s-" + _mac(secrets.keys[-1], f"subject\0{key_id}\0{identifier}".encode(), 12).hex()
+
+
+def _mint(secrets: Secrets, prefix: str, subject: str, nonce: bytes, now: float, flags: int) -> str:
+    head = nonce + int(now).to_bytes(4, "big") + bytes([flags])
+    body = head + _mac(secrets.keys[0], prefix.encode() + head + subject.encode())
+    return prefix + base64.urlsafe_b64encode(body).decode().rstrip("=")
+
+
+def mint_response(secrets: Secrets, subject: str, *, now: float, stored: bool = True) -> str:
+    """A fresh id for one response to ``subject``."""
+    return _mint(secrets, RESPONSE, subject, random.token_bytes(12), now, _STORED if stored else 0)
+
+
+def mint_comparison(secrets: Secrets, subject: str, *, now: float) -> str:
+    """A fresh id for one comparison."""
+    return _mint(secrets, COMPARISON, subject, random.token_bytes(12), now, _STORED)
+
+
+def sides(secrets: Secrets, comparison_id: str, subject: str) -> tuple[str, str]:
+    """The two response ids of a comparison, a function of its id."""
+    head = _unpack(comparison_id)[:_HEAD]
+    now = int.from_bytes(head[12:16], "big")
+    first, second = (hashlib.sha256(head + bytes([side])).digest()[:12] for side in (0, 1))
+    return (
+        _mint(secrets, RESPONSE, subject, first, now, _STORED),
+        _mint(secrets, RESPONSE, subject, second, now, _STORED),
+    )
+
+
+def _unpack(signed: str) -> bytes:
+    _, _, text = signed.partition("-")
+    try:
+        body = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidId("no such id") from error
+    if len(body) != _HEAD + _MAC:
+        raise InvalidId("no such id")
+    return body
+
+
+def verify(secrets: Secrets, signed: str, subject: str, *, now: float, life_seconds: float) -> None:
+    """Raises InvalidId, ExpiredId or NotStored; forged, foreign and junk are never told apart."""
+    prefix = RESPONSE if signed.startswith(RESPONSE) else COMPARISON
+    body = _unpack(signed)
+    head, mac = body[:_HEAD], body[_HEAD:]
+    what = prefix.encode() + head + subject.encode()
+    genuine = [hmac.compare_digest(_mac(key, what), mac) for key in secrets.keys]
+    if not signed.startswith(prefix) or not any(genuine):
+        raise InvalidId("no such id")
+    if now - int.from_bytes(head[12:16], "big") > life_seconds:
+        raise ExpiredId("this response can no longer be voted on")
+    if not head[16] & _STORED:
+        raise NotStored("this response was not stored")
+
+
+def feedback_id(thing_id: str, subject: str) -> str:
+    """One voice for each subject and thing."""
+    return "fb-" + hashlib.sha256(f"{thing_id}\0{subject}".encode()).hexdigest()[:24]
+
+
+def new_event_id(now: float | None = None) -> str:
+    """Unique; sorts by time."""
+    stamp = int((time.time() if now is None else now) * 1e6)
+    return f"ev-{stamp:014x}{random.token_hex(8)}"

@@ -1,0 +1,130 @@
+"""Who calls: the key and its scopes, and the pseudonym of the end user behind it.
+
+With no key configured the gateway serves the loopback alone, where every caller has every scope. Keys are
+looked up by digest, so nothing secret is compared byte by byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+from fastapi import Depends, Request
+
+from feedback.ids import Secrets, subject_of
+from serve.chat_request import identifier
+from serve.errors import Forbidden, Unauthorized
+from serve.routing import RouteTable
+
+Scope: TypeAlias = Literal["chat", "annotate", "product", "ops", "admin"]
+SCOPES: frozenset[str] = frozenset({"chat", "annotate", "product", "ops", "admin"})
+COOKIE = "heed_user"
+USER_HEADER = "heed-user"
+LOCAL_KEY = "local"  # the key id of callers on the loopback while no key is configured
+ENV_KEY = "k-environment"  # the key id of HEED_ADMIN_KEY
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated request."""
+
+    key_id: str
+    scopes: frozenset[str]
+    keyless: bool = False
+
+    def has(self, scope: Scope) -> bool:
+        return scope in self.scopes or "admin" in self.scopes
+
+    def need(self, scope: Scope) -> None:
+        """Raises Forbidden."""
+        if not self.has(scope):
+            raise Forbidden(f"this needs a key with scope {scope}", code="missing_scope")
+
+
+def digest_of(key: str) -> str:
+    """How keys are kept: SHA-256, hex. Keys are random and long, so no salt or stretching is needed."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether an address or ``localhost`` names this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host or "")
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+class Doorman:
+    """Turns requests into callers and subjects."""
+
+    def __init__(self, table: Callable[[], RouteTable], secrets: Secrets, admin_key: str) -> None:
+        self._table = table
+        self._secrets = secrets
+        self._admin = digest_of(admin_key) if admin_key else ""
+
+    @property
+    def keyless(self) -> bool:
+        """Whether no key is configured at all."""
+        return not self._admin and not self._table().keys
+
+    def caller(self, request: Request) -> Caller:
+        """Raises Unauthorized for want of a known key, Forbidden for a stranger while no key exists."""
+        if self.keyless:
+            if request.client is not None and not is_loopback(request.client.host):
+                raise Forbidden("no key is configured, so only this machine is served: heed keys create")
+            return Caller(LOCAL_KEY, SCOPES, keyless=True)
+        kind, _, key = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not key:
+            raise Unauthorized("a key is needed: Authorization: Bearer …", code="missing_api_key")
+        digest = digest_of(key.strip())
+        if self._admin and hmac.compare_digest(digest, self._admin):
+            return Caller(ENV_KEY, SCOPES)
+        record = self._table().keys.get(digest)
+        if record is None or not hmac.compare_digest(record.digest, digest):
+            raise Unauthorized("the key is not known")
+        return Caller(record.id, frozenset(record.scopes))
+
+    def subject(
+        self, caller: Caller, request: Request, safety_identifier: str | None = None, user: str | None = None
+    ) -> str:
+        """The end user's pseudonym. Who is it: the body's safety_identifier, else its user, else the header,
+        else the page's cookie, else the key itself.
+        """
+        named = safety_identifier or user
+        if not named and (header := request.headers.get(USER_HEADER)):
+            named = identifier(header, "Heed-User")
+        if named:
+            return subject_of(self._secrets, caller.key_id, f"user:{named}")
+        cookie = request.cookies.get(COOKIE, "")
+        return subject_of(self._secrets, caller.key_id, f"page:{cookie}" if cookie else "key:")
+
+
+def doorman_of(request: Request) -> Doorman:
+    """The gateway's doorman."""
+    doorman: Doorman = request.app.state.gateway.doorman
+    return doorman
+
+
+def needs(scope: Scope) -> Callable[[Request], Caller]:
+    """A dependency: the caller, who has the scope."""
+
+    def check(request: Request) -> Caller:
+        caller = doorman_of(request).caller(request)
+        caller.need(scope)
+        return caller
+
+    return check
+
+
+ChatCaller = Annotated[Caller, Depends(needs("chat"))]
+AnnotateCaller = Annotated[Caller, Depends(needs("annotate"))]
+ProductCaller = Annotated[Caller, Depends(needs("product"))]
+OpsCaller = Annotated[Caller, Depends(needs("ops"))]

@@ -1,0 +1,347 @@
+"""A chat's body, checked by hand against an allowlist: nothing the gateway does not know reaches an engine.
+
+Parsing by hand keeps the hot path at microseconds; ``schemas.ChatBody`` documents the same fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from feedback.events import Message
+from serve.errors import BadField
+from serve.settings import GatewaySettings
+
+MAX_IDENTIFIER = 256  # characters of user, safety_identifier and the Heed-User header
+MAX_STOP, MAX_STOP_LENGTH = 4, 256
+MAX_LOGIT_BIAS = 300
+MAX_TOOLS = 128
+MAX_METADATA = 16
+INT64 = 2**63
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+LOGGED_SAMPLING = (
+    "temperature", "top_p", "max_tokens", "seed", "presence_penalty", "frequency_penalty",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class ChatRequest:
+    """A chat as checked: what to ask the engine, and who asked."""
+
+    model: str  # as asked for: alias, or alias:target
+    messages: list[dict[str, Any]]
+    sampling: dict[str, Any] = field(default_factory=dict)  # fields that go to the engine as they are
+    stream: bool = False
+    include_usage: bool = False
+    stored: bool = True
+    user: str | None = None
+    safety_identifier: str | None = None
+
+    @property
+    def alias(self) -> str:
+        return self.model.partition(":")[0]
+
+    @property
+    def pinned(self) -> str | None:
+        """``base`` or an adapter id when ``alias:target`` was asked for."""
+        return self.model.partition(":")[2] or None
+
+    def logged_sampling(self, overrides: dict[str, float | int]) -> dict[str, float | int]:
+        """The sampling settings that the Response event keeps."""
+        every = {**self.sampling, **overrides}
+        return {name: every[name] for name in LOGGED_SAMPLING if every.get(name) is not None}
+
+    def engine_body(
+        self, served: str, messages: list[dict[str, Any]], overrides: dict[str, float | int]
+    ) -> bytes:
+        """The body for the engine, built fresh. Usage is always asked for: the log needs it."""
+        body: dict[str, Any] = {"model": served, "messages": messages, **self.sampling, **overrides}
+        if self.stream:
+            body["stream"] = True
+            body["stream_options"] = {"include_usage": True}
+        return orjson.dumps(body)
+
+
+def parse_chat(data: bytes, settings: GatewaySettings, *, refuse: frozenset[str] = frozenset()) -> ChatRequest:
+    """The chat in ``data``. Raises BadField naming the field that is wrong; ``refuse`` names fields that
+    are known but not taken here.
+    """
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise BadField("body", f"is not JSON ({error})", code="invalid_json") from error
+    if not isinstance(body, dict):
+        raise BadField("body", "must be a JSON object")
+    request = ChatRequest(model=_model(body.get("model")), messages=[])
+    for name, value in body.items():
+        check = _FIELDS.get(name)
+        if check is None or name in refuse:
+            raise BadField(name, "is not a field that is taken here", code="unknown_parameter")
+        if value is not None:
+            check(request, name, value, settings)
+    if not request.messages:
+        raise BadField("messages", "must be a list with at least one message", code="missing_required_parameter")
+    if "top_logprobs" in request.sampling and not request.sampling.get("logprobs"):
+        raise BadField("top_logprobs", "needs logprobs: true")
+    if "tool_choice" in request.sampling and "tools" not in request.sampling:
+        raise BadField("tool_choice", "needs tools")
+    return request
+
+
+def logged_messages(messages: list[dict[str, Any]]) -> tuple[Message, ...]:
+    """The prompt as the Response event keeps it: role and text."""
+    return tuple({"role": str(one["role"]), "content": str(one.get("content") or "")} for one in messages)
+
+
+def with_guidelines(messages: list[dict[str, Any]], guidelines: str) -> list[dict[str, Any]]:
+    """The alias's guidelines put first; joined with the client's own system message, since many chat
+    templates take only one.
+    """
+    if not guidelines:
+        return messages
+    if messages[0]["role"] == "system":
+        joined = f"{guidelines}\n\n{messages[0]['content']}"
+        return [{"role": "system", "content": joined}, *messages[1:]]
+    return [{"role": "system", "content": guidelines}, *messages]
+
+
+def _model(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise BadField("model", "must name an alias", code="missing_required_parameter")
+    if len(value) > MAX_IDENTIFIER:
+        raise BadField("model", f"is over {MAX_IDENTIFIER} characters")
+    return value
+
+
+def _messages(request: ChatRequest, name: str, value: Any, settings: GatewaySettings) -> None:
+    if not isinstance(value, list) or not value:
+        raise BadField(name, "must be a list with at least one message")
+    if len(value) > settings.max_messages:
+        raise BadField(name, f"has {len(value)} messages; at most {settings.max_messages} are taken")
+    request.messages = [_message(one, f"messages[{index}]") for index, one in enumerate(value)]
+
+
+def _message(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadField(where, "must be an object")
+    role = value.get("role")
+    if role not in ROLES:
+        raise BadField(f"{where}.role", f"must be one of {', '.join(sorted(ROLES))}")
+    message: dict[str, Any] = {"role": "system" if role == "developer" else role}
+    for key, part in value.items():
+        if key == "content":
+            message["content"] = _content(part, f"{where}.content")
+        elif key == "tool_calls" and role == "assistant":
+            message["tool_calls"] = _tool_calls(part, f"{where}.tool_calls")
+        elif key == "tool_call_id" and role == "tool":
+            message["tool_call_id"] = _text(part, f"{where}.tool_call_id")
+        elif key == "name":
+            message["name"] = _text(part, f"{where}.name")
+        elif key != "role" and part is not None:
+            raise BadField(f"{where}.{key}", "is not a field that is taken here", code="unknown_parameter")
+    if message.get("content") is None and "tool_calls" not in message:
+        raise BadField(f"{where}.content", "must be text")
+    return message
+
+
+def _content(value: Any, where: str) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise BadField(where, "must be text or a list of text parts")
+    texts = []
+    for index, part in enumerate(value):
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise BadField(f"{where}[{index}]", 'must be a part {"type": "text", "text": "…"}; only text is taken')
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+def _tool_calls(value: Any, where: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or len(value) > MAX_TOOLS:
+        raise BadField(where, f"must be a list of at most {MAX_TOOLS} calls")
+    calls = []
+    for index, call in enumerate(value):
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict):
+            raise BadField(f"{where}[{index}].function", "must be an object")
+        here = f"{where}[{index}]"
+        calls.append(
+            {
+                "id": _text(call.get("id"), f"{here}.id"),
+                "type": "function",
+                "function": {
+                    "name": _text(function.get("name"), f"{here}.function.name"),
+                    "arguments": _text(function.get("arguments"), f"{here}.function.arguments"),
+                },
+            }
+        )
+    return calls
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise BadField(where, "must be text")
+    return value
+
+
+def _number(low: float, high: float) -> Callable[[ChatRequest, str, Any, GatewaySettings], None]:
+    def check(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise BadField(name, f"must be a number from {low:g} to {high:g}")
+        request.sampling[name] = value
+
+    return check
+
+
+def _integer(low: int, high: int) -> Callable[[ChatRequest, str, Any, GatewaySettings], None]:
+    def check(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise BadField(name, f"must be an integer from {low} to {high}")
+        request.sampling[name] = value
+
+    return check
+
+
+def _max_tokens(request: ChatRequest, name: str, value: Any, settings: GatewaySettings) -> None:
+    cap = settings.max_tokens_cap
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= cap:
+        raise BadField(name, f"must be an integer from 1 to {cap}")
+    request.sampling["max_tokens"] = min(value, request.sampling.get("max_tokens", cap))
+
+
+def _one(_: ChatRequest, name: str, value: Any, __: GatewaySettings) -> None:
+    if isinstance(value, bool) or value != 1:
+        raise BadField(name, "must be 1: each response has its own id to vote on; send several requests")
+
+
+def _flag(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
+    if not isinstance(value, bool):
+        raise BadField(name, "must be true or false")
+    if name == "stream":
+        request.stream = value
+    elif name == "store":
+        request.stored = value
+    else:
+        request.sampling[name] = value
+
+
+def _stop(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
+    stops = [value] if isinstance(value, str) else value
+    if not isinstance(stops, list) or len(stops) > MAX_STOP:
+        raise BadField(name, f"must be text or a list of at most {MAX_STOP} texts")
+    if not all(isinstance(stop, str) and 0 < len(stop) <= MAX_STOP_LENGTH for stop in stops):
+        raise BadField(name, f"must hold texts of 1 to {MAX_STOP_LENGTH} characters")
+    request.sampling[name] = stops
+
+
+def _logit_bias(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
+    if not isinstance(value, dict) or len(value) > MAX_LOGIT_BIAS:
+        raise BadField(name, f"must be an object of at most {MAX_LOGIT_BIAS} token ids")
+    for token, bias in value.items():
+        if not (token.isascii() and token.isdigit() and len(token) < 10):
+            raise BadField(f"{name}.{token[:20]}", "must be a token id")
+        if isinstance(bias, bool) or not isinstance(bias, int | float) or not -100 <= bias <= 100:
+            raise BadField(f"{name}.{token}", "must be a number from -100 to 100")
+    request.sampling[name] = value
+
+
+def _stream_options(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
+    if not isinstance(value, dict) or set(value) - {"include_usage"}:
+        raise BadField(name, "must be an object that holds include_usage alone")
+    if not isinstance(value.get("include_usage", False), bool):
+        raise BadField(f"{name}.include_usage", "must be true or false")
+    request.include_usage = value.get("include_usage", False)
+
+
+def _response_format(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
+    kind = value.get("type") if isinstance(value, dict) else None
+    if kind in {"text", "json_object"}:
+        request.sampling[name] = {"type": kind}
+        return
+    schema = value.get("json_schema") if isinstance(value, dict) else None
+    if kind != "json_schema" or not isinstance(schema, dict) or not isinstance(schema.get("schema"), dict):
+        raise BadField(name, "must be of type text, json_object, or json_schema with json_schema.schema")
+    kept = {key: schema[key] for key in ("name", "description", "schema", "strict") if key in schema}
+    request.sampling[name] = {"type": kind, "json_schema": kept}
+
+
+def _tools(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
+    if not isinstance(value, list) or len(value) > MAX_TOOLS:
+        raise BadField(name, f"must be a list of at most {MAX_TOOLS} tools")
+    tools = []
+    for index, tool in enumerate(value):
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or tool.get("type") != "function":
+            raise BadField(f"{name}[{index}]", 'must be {"type": "function", "function": {…}}')
+        _text(function.get("name"), f"{name}[{index}].function.name")
+        kept = {key: function[key] for key in ("name", "description", "parameters", "strict") if key in function}
+        tools.append({"type": "function", "function": kept})
+    request.sampling[name] = tools
+
+
+def _tool_choice(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
+    if value in ("none", "auto", "required"):
+        request.sampling[name] = value
+        return
+    function = value.get("function") if isinstance(value, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise BadField(name, 'must be none, auto, required or {"type": "function", "function": {"name": "…"}}')
+    request.sampling[name] = {"type": "function", "function": {"name": function["name"]}}
+
+
+def identifier(value: Any, where: str) -> str:
+    """An end user's identifier. Raises BadField unless it is text of 1 to 256 characters."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_IDENTIFIER:
+        raise BadField(where, f"must be text of 1 to {MAX_IDENTIFIER} characters")
+    return value
+
+
+def _user(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
+    request.user = identifier(value, name)
+
+
+def _safety_identifier(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
+    request.safety_identifier = identifier(value, name)
+
+
+def _metadata(_: ChatRequest, name: str, value: Any, __: GatewaySettings) -> None:
+    if not isinstance(value, dict) or len(value) > MAX_METADATA:
+        raise BadField(name, f"must be an object of at most {MAX_METADATA} texts")
+    if not all(isinstance(one, str) and len(one) <= 512 for one in value.values()):
+        raise BadField(name, "must hold texts of at most 512 characters")
+
+
+def _ignored(_: ChatRequest, __: str, ___: Any, ____: GatewaySettings) -> None:
+    """The model was read before."""
+
+
+_FIELDS: dict[str, Callable[[ChatRequest, str, Any, GatewaySettings], None]] = {
+    "messages": _messages,
+    "model": _ignored,
+    "stream": _flag,
+    "store": _flag,
+    "logprobs": _flag,
+    "parallel_tool_calls": _flag,
+    "stream_options": _stream_options,
+    "max_tokens": _max_tokens,
+    "max_completion_tokens": _max_tokens,
+    "temperature": _number(0, 2),
+    "top_p": _number(0.000001, 1),
+    "presence_penalty": _number(-2, 2),
+    "frequency_penalty": _number(-2, 2),
+    "seed": _integer(-INT64, INT64 - 1),
+    "top_logprobs": _integer(0, 20),
+    "n": _one,
+    "stop": _stop,
+    "logit_bias": _logit_bias,
+    "response_format": _response_format,
+    "tools": _tools,
+    "tool_choice": _tool_choice,
+    "user": _user,
+    "safety_identifier": _safety_identifier,
+    "metadata": _metadata,
+}

@@ -1,0 +1,281 @@
+"""One chat from its plan to its Response event: ask an engine, fail over, and keep the record."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import OrderedDict, deque
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import orjson
+
+from feedback.events import Message, Response
+from serve.chat_request import ChatRequest, logged_messages, with_guidelines
+from serve.engine_client import BROKEN
+from serve.engines import BASE, Engine, Pool
+from serve.errors import EngineError, EngineGarbled, EngineRefused, EngineUnreachable, Unavailable
+from serve.metrics import Metrics, code_label
+from serve.routing import Plan, RouteTable
+from serve.sse import Reply, read_reply
+from serve.writer import Writer
+
+CLIENT_LEFT = 499  # as nginx counts it
+COPY_BYTES = 4 * 1024 * 1024  # a reply longer than this is logged without its text
+RECENT_PROMPTS, RECENT_PROMPT_CHARACTERS = 500, 4000
+RECENT_RESPONSES = 20_000
+DRAIN_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of one response while it is made; becomes its event at the end."""
+
+    request: ChatRequest
+    plan: Plan
+    response_id: str
+    subject: str
+    comparison_id: str | None = None
+    side: int | None = None
+    seed: int | None = None
+    messages: list[dict[str, Any]] = field(default_factory=list)  # as the engine saw them
+    began: float = field(default_factory=time.perf_counter)
+    first: float = 0.0  # perf_counter at the first byte; 0: there was none
+    first_at: float = 0.0  # Unix seconds at the first byte
+    ended: float = 0.0
+    engine: str = ""
+    code: int = 200
+    chunks: list[bytes] = field(default_factory=list)
+    size: int = 0
+    usage: dict[str, Any] | None = None
+    reply: Reply | None = None
+
+    @property
+    def overrides(self) -> dict[str, float | int]:
+        """Sampling settings of the arm and of the comparison."""
+        seed = {} if self.seed is None else {"seed": self.seed}
+        return {**self.plan.sampling, **seed}
+
+    def saw_first(self) -> None:
+        self.first, self.first_at = time.perf_counter(), time.time()
+
+    def keep(self, data: bytes) -> None:
+        """Copy passed-on bytes, up to the cap."""
+        self.size += len(data)
+        if self.size <= COPY_BYTES:
+            self.chunks.append(data)
+
+    def read(self) -> Reply:
+        """The reply; parsed once, when the stream is over."""
+        if self.reply is None:
+            chunks = self.chunks if self.size <= COPY_BYTES else []
+            self.reply = read_reply(chunks, self.usage)
+        return self.reply
+
+    def event(self) -> Response:
+        """The Response event; without any text when the client asked for ``store: false``."""
+        reply, stored = self.read(), self.request.stored
+        return Response(
+            event_id=self.response_id,
+            response_id=self.response_id,
+            time=self.first_at or time.time(),
+            alias=self.plan.alias,
+            adapter=self.plan.adapter,
+            arm=self.plan.arm,
+            subject=self.subject,
+            experiment=self.plan.experiment,
+            propensity=self.plan.propensity,
+            comparison_id=self.comparison_id,
+            side=self.side,
+            stored=stored,
+            messages=logged_messages(self.messages) if stored else (),
+            text=reply.text if stored else "",
+            finish_reason=reply.finish_reason,
+            sampling=self.request.logged_sampling(self.overrides),
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+            time_to_first_token=max(0.0, self.first - self.began) if self.first else 0.0,
+            duration=max(0.0, self.ended - self.began),
+            engine=self.engine,
+            code=200 if self.code == CLIENT_LEFT else self.code,
+        )
+
+
+@dataclass(slots=True)
+class Upstream:
+    """An engine's answer that has begun; ``close`` gives back the connection and the counts."""
+
+    answer: aiohttp.ClientResponse
+    served: str  # the model's name there
+    held: ExitStack
+    data: bytes = b""  # the first chunk of a stream, or the whole body
+
+    async def read(self) -> bytes:
+        """The next bytes; empty at the end. Raises EngineUnreachable when the stream broke."""
+        try:
+            return await self.answer.content.readany()
+        except BROKEN as error:
+            raise EngineUnreachable("the engine broke off") from error
+
+    async def drain(self) -> None:
+        """Read the end of a stream that said it is done, so that its connection can be used again."""
+        if not self.answer.content.at_eof():
+            with contextlib.suppress(EngineUnreachable, TimeoutError):
+                await asyncio.wait_for(self.read(), DRAIN_SECONDS)
+
+    def close(self) -> None:
+        """Safe to call twice. Closing before the end makes the engine stop generating."""
+        if not self.answer.closed:
+            self.answer.close()
+        self.held.close()
+
+
+class Chats:
+    """Asks engines and logs what came of it."""
+
+    def __init__(self, pool: Pool, writer: Writer, metrics: Metrics) -> None:
+        self._pool, self._writer, self._metrics = pool, writer, metrics
+        self.recent_prompts: deque[tuple[str, tuple[Message, ...]]] = deque(maxlen=RECENT_PROMPTS)
+        self.recent: OrderedDict[str, tuple[str, str]] = OrderedDict()  # response id → alias, adapter
+
+    async def open(self, record: Record, table: RouteTable) -> Upstream:
+        """Ask until an engine answers; nothing was passed on yet, so another engine, and at last another
+        adapter, may take over. The record says what really served. Raises Unavailable, EngineError.
+        """
+        tried: set[tuple[str, str]] = set()
+        planned, last = record.plan, None
+
+        def able(adapter: str) -> bool:
+            engines = (engine for engine in self._pool.engines if engine.serves(adapter))
+            return any((engine.name, adapter) not in tried for engine in engines)
+
+        while True:
+            plan = table.fallback(planned, able)
+            without = frozenset(name for name, adapter in tried if adapter == plan.adapter)
+            engine = self._pool.choose(plan.adapter, without)
+            if engine is None:
+                raise last or Unavailable(
+                    "the engine is warming up", code="engine_warming_up", retry_after=2
+                )
+            record.plan, record.engine = plan, engine.name
+            try:
+                return await self._ask(engine, record)
+            except EngineRefused as error:
+                if error.status == 400:
+                    raise _blind(error, record) from error
+                if error.answered == 404:
+                    self._pool.set_ready(engine, plan.adapter, False)
+                last = _blind(error, record)
+            except EngineUnreachable as error:
+                self._pool.lost(engine)
+                last = error
+            except EngineGarbled as error:
+                last = error
+            tried.add((engine.name, plan.adapter))
+
+    async def _ask(self, engine: Engine, record: Record) -> Upstream:
+        """One try on one engine, up to the first bytes of a stream or to the end of a whole body."""
+        plan = record.plan
+        record.messages = with_guidelines(record.request.messages, plan.guidelines)
+        served = self._pool.served_name(plan.adapter)
+        body = record.request.engine_body(served, record.messages, record.overrides)
+        held = ExitStack()
+        held.enter_context(engine.holding(plan.adapter))
+        self._metrics.overhead.observe(time.perf_counter() - record.began)
+        answer = None
+        try:
+            answer = await engine.client.open_chat(body, record.response_id.removeprefix("chatcmpl-"))
+            upstream = Upstream(answer, served, held)
+            upstream.data = await (upstream.read() if record.request.stream else answer.read())
+            if not upstream.data:
+                raise EngineUnreachable("the engine broke off")
+            if upstream.data.startswith(b'data: {"error"'):
+                raise EngineGarbled("the engine could not answer")
+        except BaseException as error:
+            if answer is not None:
+                answer.close()
+            held.close()
+            if isinstance(error, BROKEN) and not isinstance(error, EngineError):
+                raise EngineUnreachable("the engine broke off") from error
+            raise
+        return upstream
+
+    def finish(self, record: Record) -> None:
+        """Count the chat and hand its event to the writer, which also parses what was said."""
+        record.ended = time.perf_counter()
+        plan, request = record.plan, record.request
+        self._metrics.chat_requests.labels(plan.alias, plan.arm, plan.adapter, code_label(record.code)).inc()
+        if request.stored:
+            self.recent[record.response_id] = (plan.alias, plan.adapter)
+            if len(self.recent) > RECENT_RESPONSES:
+                self.recent.popitem(last=False)
+            if record.comparison_id is None and len(request.messages[-1].get("content") or "") < RECENT_PROMPT_CHARACTERS:
+                self.recent_prompts.append((plan.alias, tuple(request.messages)))
+        self._writer.forget(lambda: self._closing(record))
+
+    def _closing(self, record: Record) -> Response:
+        """Runs in the writer's thread."""
+        event = record.event()
+        adapter = record.plan.adapter
+        metrics = self._metrics
+        metrics.chat_tokens.labels(adapter, "prompt").inc(event.prompt_tokens)
+        metrics.chat_tokens.labels(adapter, "completion").inc(event.completion_tokens)
+        metrics.chat_duration.labels(adapter).observe(event.duration)
+        if record.request.stream and record.first:
+            metrics.first_token.labels(adapter).observe(event.time_to_first_token)
+            if event.completion_tokens > 1:
+                pause = (record.ended - record.first) / (event.completion_tokens - 1)
+                metrics.inter_token.labels(adapter).observe(pause)
+        return event
+
+
+def whole_body(record: Record, data: bytes) -> dict[str, Any]:
+    """The client's body of a chat that is not streamed, built fresh from the engine's. Raises
+    EngineGarbled.
+    """
+    try:
+        told = orjson.loads(data)
+        choices = [_choice(choice) for choice in told["choices"]]
+        created, usage = told["created"], told.get("usage") or {}
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise EngineGarbled("the engine's answer does not parse") from error
+    record.reply = Reply()
+    record.reply.take({"choices": choices, "usage": usage})
+    record.reply.whole()
+    return {
+        "id": record.response_id,
+        "object": "chat.completion",
+        "created": created,
+        "model": record.request.model,
+        "choices": choices,
+        "usage": {
+            "prompt_tokens": record.reply.prompt_tokens,
+            "completion_tokens": record.reply.completion_tokens,
+            "total_tokens": record.reply.prompt_tokens + record.reply.completion_tokens,
+        },
+    }
+
+
+def _choice(choice: dict[str, Any]) -> dict[str, Any]:
+    said = choice["message"]
+    message = {"role": "assistant", "content": said.get("content"), "refusal": said.get("refusal")}
+    if said.get("tool_calls"):
+        message["tool_calls"] = said["tool_calls"]
+    return {
+        "index": 0,
+        "message": message,
+        "logprobs": choice.get("logprobs"),
+        "finish_reason": choice.get("finish_reason"),
+    }
+
+
+def _blind(error: EngineRefused, record: Record) -> EngineRefused:
+    """The engine's message without the adapter's name; nothing of a server error's own words."""
+    if error.status == 400:
+        message = str(error).replace(record.plan.adapter, record.plan.alias) if record.plan.adapter != BASE else str(error)
+    else:
+        message = "the engine is busy" if error.status == 503 else "the engine could not answer"
+    return EngineRefused(error.answered, message, error.param)

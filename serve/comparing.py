@@ -1,0 +1,190 @@
+"""Two responses to one prompt, blind: both asked at once, merged into one answer or one stream."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from feedback.ids import mint_comparison, sides
+from serve.chat_request import ChatRequest
+from serve.chats import CLIENT_LEFT, Chats, Record, Upstream, whole_body
+from serve.errors import EngineUnreachable
+from serve.gateway import Gateway
+from serve.routing import Plan
+from serve.sse import DONE, END, Rename, error_event, payload
+from serve.stream import HEADERS, until_left
+
+_BODY = "http.response.body"
+SEEDS = 2**31
+
+
+def paired(
+    gateway: Gateway, asked: ChatRequest, subject: str, began: float
+) -> tuple[str, tuple[Record, Record]]:
+    """The comparison's id and its two records, sides at random, seeds apart."""
+    table = gateway.table
+    if asked.pinned is not None:
+        plan = table.plan(asked.alias, asked.pinned, subject)
+        plans: tuple[Plan, Plan] = (plan, plan)
+    else:
+        share = gateway.settings.compare_with_base_share
+        plans = table.pair(asked.alias, subject, gateway.draw, share)
+    comparison_id = mint_comparison(gateway.secrets, subject, now=time.time())
+    ids = sides(gateway.secrets, comparison_id, subject)
+    seed = int(asked.sampling.get("seed", gateway.draw.randrange(SEEDS)))
+    first, second = (
+        Record(
+            asked,
+            plans[side],
+            ids[side],
+            subject,
+            comparison_id=comparison_id,
+            side=side,
+            seed=seed + side if seed < 2**63 - 1 else seed - side,
+            began=began,
+        )
+        for side in (0, 1)
+    )
+    return comparison_id, (first, second)
+
+
+async def open_both(gateway: Gateway, records: Sequence[Record]) -> list[Upstream]:
+    """Ask for both at once; when one fails, the other is closed and the first error raised."""
+    table = gateway.table
+    results = await asyncio.gather(
+        *(gateway.chats.open(record, table) for record in records), return_exceptions=True
+    )
+    failed = [result for result in results if isinstance(result, BaseException)]
+    opened = [result for result in results if isinstance(result, Upstream)]
+    if failed:
+        for upstream in opened:
+            upstream.close()
+        raise failed[0]
+    return opened
+
+
+def whole_comparison(
+    chats: Chats, comparison_id: str, records: Sequence[Record], upstreams: Sequence[Upstream]
+) -> dict[str, Any]:
+    """The client's body when nothing is streamed."""
+    choices: list[dict[str, Any]] = []
+    created = int(time.time())
+    with ExitStack() as held:
+        for upstream in upstreams:
+            held.push(upstream.held)
+        for side, (record, upstream) in enumerate(zip(records, upstreams, strict=True)):
+            record.saw_first()
+            choice = whole_body(record, upstream.data)["choices"][0]
+            choices.append({**choice, "index": side, "response_id": record.response_id})
+    for record in records:
+        chats.finish(record)
+    return {
+        "id": comparison_id,
+        "object": "chat.comparison",
+        "created": created,
+        "model": records[0].request.model,
+        "choices": choices,
+    }
+
+
+class ComparisonStream(Response):
+    """Interleaves two upstream answers under their index. The first event carries all ids."""
+
+    def __init__(
+        self,
+        comparison_id: str,
+        records: Sequence[Record],
+        upstreams: Sequence[Upstream],
+        finish: Callable[[Record], None],
+        held: ExitStack,
+    ) -> None:
+        super().__init__(headers=HEADERS)
+        del self.headers["content-length"]
+        self._id, self._records, self._upstreams = comparison_id, records, upstreams
+        self._finish, self._held = finish, held
+        self._created = int(time.time())
+        self._sending = asyncio.Lock()  # two readers, one client: each waits for the other's send
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass both on until both are done or the client has left."""
+        left = asyncio.ensure_future(until_left(receive))
+        left.add_done_callback(lambda task: None if task.cancelled() else self._close())
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await self._send(send, self._opening())
+            await asyncio.gather(*(self._pass_on(side, send) for side in (0, 1)))
+            await self._send(send, DONE)
+            await send({"type": _BODY, "body": b""})
+        except EngineUnreachable:
+            for record in self._records:
+                record.code = CLIENT_LEFT if left.done() else 502
+            await send({"type": _BODY, "body": error_event("the engine broke off", "engine_error")})
+        except asyncio.CancelledError:
+            for record in self._records:
+                record.code = CLIENT_LEFT
+            raise
+        finally:
+            left.cancel()
+            self._close()
+            self._held.close()
+            for record in self._records:
+                self._finish(record)
+
+    def _close(self) -> None:
+        for upstream in self._upstreams:
+            upstream.close()
+
+    async def _send(self, send: Send, data: bytes) -> None:
+        await send({"type": _BODY, "body": data, "more_body": True})
+
+    def _chunk(self, choices: list[dict[str, Any]]) -> bytes:
+        body = {
+            "id": self._id,
+            "object": "chat.comparison.chunk",
+            "created": self._created,
+            "model": self._records[0].request.model,
+            "choices": choices,
+        }
+        return b"data: " + orjson.dumps(body) + END
+
+    def _opening(self) -> bytes:
+        ids = [record.response_id for record in self._records]
+        start = {"role": "assistant", "content": ""}
+        choices = [
+            {"index": side, "response_id": ids[side], "delta": start, "finish_reason": None} for side in (0, 1)
+        ]
+        return self._chunk(choices)
+
+    async def _pass_on(self, side: int, send: Send) -> None:
+        record, upstream = self._records[side], self._upstreams[side]
+        rename = Rename(upstream.served, record.request.model, keep_usage=False)
+        record.saw_first()
+        data = upstream.data
+        while data and not rename.done:
+            whole = rename.feed(data)
+            record.keep(whole)
+            out = b"".join(self._rewritten(side, event) for event in whole.split(END)[:-1])
+            if out:
+                async with self._sending:
+                    await self._send(send, out)
+            data = b"" if rename.done else await upstream.read()
+        record.usage = rename.usage
+        if rename.error is not None or not rename.done:
+            raise EngineUnreachable("the engine broke off")
+        await upstream.drain()
+
+    def _rewritten(self, side: int, event: bytes) -> bytes:
+        body = payload(event)
+        if body is None or not body.get("choices"):
+            return b""
+        choice = body["choices"][0]
+        kept = {"index": side, "delta": choice.get("delta", {}), "finish_reason": choice.get("finish_reason")}
+        return self._chunk([kept])
+

@@ -1,0 +1,228 @@
+"""Every error of the gateway, drawn as a tree, and the one place where they become HTTP.
+
+HeedError
+└── GatewayError             has a status, a code and a type of OpenAI's error shape
+    ├── BadField             a field of the body is wrong: names it (400, or 422 for feedback)
+    ├── Unauthorized         no key, or one we do not know (401)
+    ├── Forbidden            the key lacks the scope, or the host or origin is not allowed (403)
+    ├── NotFound             no such thing, or not yours (404)
+    ├── Gone                 past its life (410)
+    ├── Unstored             served with ``store: false`` (409)
+    ├── Clash                someone else changed it, or the state machine forbids it (409)
+    ├── TooLarge             the body is over its cap (413)
+    ├── TooMany              over a limit: try again later (429)
+    ├── Unavailable          warming up, full, or the store is away: try again later (503)
+    └── EngineError
+        ├── EngineUnreachable    no connection, or it broke before the first byte: another engine may do
+        ├── EngineRefused        the engine answered with an error status
+        └── EngineGarbled        the engine answered something that does not parse
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from feedback.errors import (
+    Conflict,
+    ExpiredId,
+    HeedError,
+    InvalidId,
+    InvalidRecord,
+    InvalidTransition,
+    NotStored,
+    SpoolFull,
+    StoreUnavailable,
+    UnknownRecord,
+)
+
+
+class GatewayError(HeedError):
+    """An error with its place in HTTP and in OpenAI's shape."""
+
+    status = 500
+    code = "internal_error"
+    kind = "server_error"
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.param, self.retry_after = param, retry_after
+        self.code = code or self.code
+
+
+class BadField(GatewayError):
+    """A field of the body is wrong."""
+
+    status, code, kind = 400, "invalid_value", "invalid_request_error"
+
+    def __init__(self, param: str, why: str, *, status: int = 400, code: str | None = None) -> None:
+        super().__init__(f"{param}: {why}", param=param, code=code)
+        self.status = status
+
+
+class Unauthorized(GatewayError):
+    """No key, or one we do not know."""
+
+    status, code, kind = 401, "invalid_api_key", "authentication_error"
+
+
+class Forbidden(GatewayError):
+    """The key lacks the scope, or the host or origin is not allowed."""
+
+    status, code, kind = 403, "forbidden", "permission_error"
+
+
+class NotFound(GatewayError):
+    """No such thing, or not yours."""
+
+    status, code, kind = 404, "not_found", "invalid_request_error"
+
+
+class Gone(GatewayError):
+    """Past its life."""
+
+    status, code, kind = 410, "response_expired", "invalid_request_error"
+
+
+class Unstored(GatewayError):
+    """The response was served with ``store: false``."""
+
+    status, code, kind = 409, "response_not_stored", "invalid_request_error"
+
+
+class Clash(GatewayError):
+    """Someone else changed it, or the state machine forbids it."""
+
+    status, code, kind = 409, "conflict", "invalid_request_error"
+
+
+class TooLarge(GatewayError):
+    """The body is over its cap."""
+
+    status, code, kind = 413, "body_too_large", "invalid_request_error"
+
+
+class TooMany(GatewayError):
+    """Over a limit: try again later."""
+
+    status, code, kind = 429, "rate_limit_exceeded", "rate_limit_error"
+
+
+class Unavailable(GatewayError):
+    """Warming up, full, or the store is away: try again later."""
+
+    status, code, kind = 503, "unavailable", "server_error"
+
+
+class EngineError(GatewayError):
+    """An engine did not do what was asked."""
+
+    status, code, kind = 502, "engine_error", "server_error"
+
+
+class EngineUnreachable(EngineError):
+    """No connection, or it broke before the first byte."""
+
+
+class EngineRefused(EngineError):
+    """The engine answered with an error status; ``answered`` is that status."""
+
+    def __init__(self, answered: int, message: str, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.answered = answered
+        if answered in {400, 413, 422}:
+            self.status, self.code, self.kind = 400, "invalid_value", "invalid_request_error"
+        elif answered in {429, 503}:
+            self.status, self.code, self.retry_after = 503, "engine_busy", 1
+
+
+class EngineGarbled(EngineError):
+    """The engine answered something that does not parse."""
+
+
+def translate(error: HeedError) -> GatewayError:
+    """What the contract's errors are in HTTP. GatewayErrors pass through."""
+    if isinstance(error, GatewayError):
+        return error
+    message = str(error)
+    if isinstance(error, InvalidId):
+        return NotFound("there is no such response", code="response_not_found")
+    if isinstance(error, ExpiredId):
+        return Gone("the time to vote on this response is over")
+    if isinstance(error, NotStored):
+        return Unstored("the response was not stored (store: false), so it takes no feedback")
+    if isinstance(error, UnknownRecord):
+        return NotFound(message, code=f"{error.kind.replace(' ', '_')}_not_found")
+    if isinstance(error, Conflict | InvalidTransition):
+        return Clash(message)
+    if isinstance(error, InvalidRecord):
+        return BadField(error.field, error.why, status=422)
+    if isinstance(error, SpoolFull):
+        return Unavailable("feedback cannot be kept right now", code="spool_full", retry_after=5)
+    if isinstance(error, StoreUnavailable):
+        return Unavailable("the store is away", code="store_unavailable", retry_after=2)
+    return GatewayError("something went wrong here")
+
+
+def body_of(error: GatewayError) -> dict[str, Any]:
+    """OpenAI's error shape."""
+    return {
+        "error": {"message": str(error), "type": error.kind, "param": error.param, "code": error.code},
+    }
+
+
+def response_of(error: GatewayError) -> Response:
+    """The error as an HTTP response, with ``Retry-After`` where trying again makes sense."""
+    headers = {"retry-after": str(error.retry_after)} if error.retry_after is not None else {}
+    if error.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return Response(
+        orjson.dumps(body_of(error)), status_code=error.status, media_type="application/json", headers=headers
+    )
+
+
+def field_name(location: tuple[int | str, ...]) -> str:
+    """``("body", "labels", "tone")`` → ``labels.tone``."""
+    parts = [str(part) for part in location if part not in {"body", "query", "path", "header"}]
+    return ".".join(parts) or "body"
+
+
+async def _heed_error(_: Request, error: Exception) -> Response:
+    return response_of(translate(error) if isinstance(error, HeedError) else GatewayError("internal error"))
+
+
+async def _validation_error(_: Request, error: Exception) -> Response:
+    first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": ""}
+    return response_of(BadField(field_name(first["loc"]), first["msg"], status=422))
+
+
+_HTTP: dict[int, tuple[str, str]] = {
+    404: ("not_found", "there is nothing at this address"),
+    405: ("method_not_allowed", "this address does not take this method"),
+}
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    code, message = _HTTP.get(status, ("http_error", str(getattr(error, "detail", "error"))))
+    shown = GatewayError(message, code=code)
+    shown.status, shown.kind = status, "invalid_request_error" if status < 500 else "server_error"
+    return response_of(shown)
+
+
+async def _unforeseen(_: Request, __: Exception) -> Response:
+    return response_of(GatewayError("something went wrong here"))
+
+
+def install(app: FastAPI) -> None:
+    """Make every error that leaves a route an HTTP response of OpenAI's shape."""
+    app.add_exception_handler(HeedError, _heed_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unforeseen)

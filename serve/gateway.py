@@ -1,0 +1,166 @@
+"""The parts one gateway process holds, wired together, and their life."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+from starlette.concurrency import run_in_threadpool
+
+from feedback.errors import StoreUnavailable
+from feedback.ids import Secrets
+from feedback.log import RedisEventLog
+from feedback.protocols import EventLog, Registry
+from feedback.registry import RedisRegistry
+from feedback.store import connect
+from serve.adapters import Keeper
+from serve.auth import Doorman
+from serve.chats import Chats
+from serve.engine_client import EngineClient
+from serve.engines import Engine, Pool
+from serve.limits import Limits
+from serve.metrics import Metrics
+from serve.routing import RouteTable
+from serve.settings import GatewaySettings
+from serve.snapshot import Snapshot
+from serve.spooling import own_spool
+from serve.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where events and records go; tests hand in the in-memory twins."""
+
+    log: EventLog
+    registry: Registry
+
+    @classmethod
+    def redis(cls, url: str) -> Stores:
+        """Both on one Redis. Connects only when first used."""
+        client = connect(url)
+        return cls(RedisEventLog(client), RedisRegistry(client))
+
+
+@dataclass(slots=True)
+class Gateway:
+    """All parts; ``app.state.gateway``."""
+
+    settings: GatewaySettings
+    secrets: Secrets
+    log: EventLog
+    registry: Registry
+    snapshot: Snapshot
+    doorman: Doorman
+    metrics: Metrics
+    pool: Pool
+    writer: Writer
+    chats: Chats
+    keeper: Keeper
+    limits: Limits
+    draw: random.Random = field(default_factory=random.SystemRandom)
+
+    @property
+    def table(self) -> RouteTable:
+        """The newest picture of the registry; take it once per request."""
+        return self.snapshot.table
+
+    async def alias_of(self, response_id: str) -> str | None:
+        """The alias that served a response: from memory, else from the store; None when it cannot tell now
+        (the join of batching finds it later).
+        """
+        known = self.chats.recent.get(response_id)
+        if known is not None:
+            return known[0]
+        try:
+            summary = await run_in_threadpool(self.log.response, response_id)
+        except StoreUnavailable:
+            return None
+        return None if summary is None else summary.alias
+
+
+@asynccontextmanager
+async def running(settings: GatewaySettings, stores: Stores | None = None) -> AsyncIterator[Gateway]:
+    """Build all parts, keep their background work going, and stop it in order."""
+    stores = stores or Stores.redis(settings.redis_url)
+    metrics = Metrics()
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+    async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+        gateway = _build(settings, stores, metrics, session)
+        gateway.writer.start()
+        tasks = [
+            asyncio.create_task(_forever(work), name=work.__qualname__)
+            for work in (
+                lambda: gateway.snapshot.watch(settings.watch_seconds, settings.reread_seconds),
+                lambda: gateway.pool.watch(settings.engine_health_seconds),
+                gateway.keeper.run,
+            )
+        ]
+        try:
+            yield gateway
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.to_thread(gateway.writer.close)
+
+
+def _build(
+    settings: GatewaySettings, stores: Stores, metrics: Metrics, session: aiohttp.ClientSession
+) -> Gateway:
+    secrets = Secrets.load(settings.root / "secret")
+    snapshot = Snapshot(stores.registry, settings.default_alias, settings.run_dir / "keys.json")
+    key = settings.engine_key.get_secret_value()
+    pool = Pool(
+        [
+            Engine(
+                name, EngineClient(url, key, session, silence_seconds=settings.engine_silence_seconds)
+            )
+            for name, url in settings.engines.items()
+        ],
+        metrics,
+        settings.engine_base_name,
+    )
+    writer = Writer(
+        stores.log,
+        own_spool(settings.spool_dir, settings.spool_max_bytes),
+        metrics,
+        places=settings.writer_queue,
+        retry_seconds=settings.store_retry_seconds,
+    )
+    doorman = Doorman(lambda: snapshot.table, secrets, settings.admin_key.get_secret_value())
+    return Gateway(
+        settings=settings,
+        secrets=secrets,
+        log=stores.log,
+        registry=stores.registry,
+        snapshot=snapshot,
+        doorman=doorman,
+        metrics=metrics,
+        pool=pool,
+        writer=writer,
+        chats=Chats(pool, writer, metrics),
+        keeper=Keeper(pool, snapshot, stores.registry, settings, metrics),
+        limits=Limits(
+            metrics,
+            in_flight=settings.max_chats_in_flight,
+            rate=settings.subject_rate,
+            burst=settings.subject_burst,
+        ),
+    )
+
+
+async def _forever(work: Callable[[], Awaitable[None]]) -> None:
+    """Start the work again when a fault of ours ended it: a gateway without its watchers would go stale."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            logger.exception("background work failed and starts again")
+        await asyncio.sleep(1.0)

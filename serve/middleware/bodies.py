@@ -1,0 +1,54 @@
+"""No body over the cap is read: by its announced length, else by counting."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.errors import BadField, GatewayError, TooLarge, response_of
+
+
+class BodyCap:
+    """Answers 413 before the application sees the request. A body of unknown length is read here first."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self.app, self.most = app, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, or refuse."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        try:
+            announced = headers.get(b"content-length")
+            if announced is not None:
+                self._check(int(announced))
+            elif b"transfer-encoding" in headers:
+                receive = await self._counted(receive)
+        except ValueError:
+            await response_of(BadField("Content-Length", "is not a number"))(scope, receive, send)
+            return
+        except GatewayError as error:
+            await response_of(error)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _check(self, size: int) -> None:
+        if size > self.most:
+            raise TooLarge(f"the body is over {self.most} bytes")
+
+    async def _counted(self, receive: Receive) -> Receive:
+        """Read the whole body and give it again."""
+        parts: list[Message] = []
+        size, more = 0, True
+        while more:
+            message = await receive()
+            parts.append(message)
+            size += len(message.get("body", b""))
+            self._check(size)
+            more = bool(message.get("more_body", False))
+
+        async def again() -> Message:
+            return parts.pop(0) if parts else await receive()
+
+        return again

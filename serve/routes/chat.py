@@ -1,0 +1,93 @@
+"""POST /v1/chat/completions."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from feedback.errors import HeedError
+from feedback.ids import mint_response
+from serve.auth import Caller
+from serve.chat_request import ChatRequest, parse_chat
+from serve.chats import Record, whole_body
+from serve.errors import GatewayError, translate
+from serve.gateway import Gateway
+from serve.metrics import OTHER, code_label
+from serve.routes.parts import gateway_of, json_answer, limited_subject
+from serve.schemas import ChatAnswer
+from serve.stream import ChatStream
+
+router = APIRouter(tags=["chat"])
+REQUEST_SCHEMA: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatBody"}}},
+    }
+}
+
+
+@router.post("/v1/chat/completions", response_model=ChatAnswer, openapi_extra=REQUEST_SCHEMA)
+async def chat(request: Request) -> Response:
+    """Answer a chat, streaming or not, with the arm that the end user is in."""
+    began = time.perf_counter()
+    gateway = gateway_of(request)
+    record = None
+    try:
+        caller = gateway.doorman.caller(request)
+        caller.need("chat")
+        asked = parse_chat(await request.body(), gateway.settings)
+        record = planned(gateway, caller, request, asked, began)
+        return await _answer(gateway, caller, request, record)
+    except HeedError as error:
+        raise _counted(gateway, record, translate(error)) from error
+
+
+def planned(
+    gateway: Gateway, caller: Caller, request: Request, asked: ChatRequest, began: float
+) -> Record:
+    """Who asks, which arm answers, and under which id."""
+    subject = limited_subject(gateway, caller, request, asked.safety_identifier, asked.user)
+    if asked.pinned is not None:
+        caller.need("product")
+    plan = gateway.table.plan(asked.alias, asked.pinned, subject)
+    response_id = mint_response(gateway.secrets, subject, now=time.time(), stored=asked.stored)
+    return Record(asked, plan, response_id, subject, began=began)
+
+
+def debug_headers(caller: Caller, request: Request, record: Record) -> dict[str, str]:
+    """Which arm it was: only for a product key that asks for it."""
+    if request.headers.get("heed-debug") != "1" or not caller.has("product"):
+        return {}
+    plan = record.plan
+    return {"heed-adapter": plan.adapter, "heed-arm": plan.arm, "heed-engine": record.engine}
+
+
+async def _answer(gateway: Gateway, caller: Caller, request: Request, record: Record) -> Response:
+    with ExitStack() as held:
+        held.enter_context(gateway.limits.chat())
+        upstream = await gateway.chats.open(record, gateway.table)
+        headers = debug_headers(caller, request, record)
+        if record.request.stream:
+            upstream.held.push(held.pop_all())
+            return ChatStream(upstream, record, gateway.chats.finish, headers)
+        with upstream.held:
+            record.saw_first()
+            body = whole_body(record, upstream.data)
+        gateway.chats.finish(record)
+        return json_answer(body, headers=headers)
+
+
+def _counted(gateway: Gateway, record: Record | None, error: GatewayError) -> GatewayError:
+    """Failures count too: under the arm that failed once an engine was asked."""
+    if record is not None and record.engine and error.status >= 500:
+        record.code = error.status
+        record.request.stored = False
+        gateway.chats.finish(record)
+    else:
+        alias = record.plan.alias if record is not None else OTHER
+        gateway.metrics.chat_requests.labels(alias, OTHER, OTHER, code_label(error.status)).inc()
+    return error
+

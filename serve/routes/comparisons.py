@@ -1,0 +1,105 @@
+"""Comparisons: ask for two responses, and say which is better."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+
+from fastapi import APIRouter, Request, Response
+
+from feedback.errors import HeedError
+from feedback.events import Comparison
+from feedback.ids import feedback_id, sides
+from serve.auth import ChatCaller
+from serve.chat_request import parse_chat
+from serve.comparing import ComparisonStream, open_both, paired, whole_comparison
+from serve.errors import BadField, translate
+from serve.metrics import OTHER, code_label
+from serve.routes.chat import REQUEST_SCHEMA
+from serve.routes.parts import Parts, gateway_of, json_answer, limited_subject
+from serve.saying import said, say, verified
+from serve.schemas import ChatComparison, ComparisonAnswer, ComparisonBody
+
+router = APIRouter(tags=["comparisons"])
+NOT_TAKEN = frozenset({"n", "store"})
+
+
+@router.post("/v1/chat/comparisons", response_model=ChatComparison, openapi_extra=REQUEST_SCHEMA)
+async def compare(request: Request) -> Response:
+    """Answer a chat twice, blind: two arms of the running experiment, or two samples."""
+    began = time.perf_counter()
+    gateway = gateway_of(request)
+    try:
+        caller = gateway.doorman.caller(request)
+        caller.need("chat")
+        asked = parse_chat(await request.body(), gateway.settings, refuse=NOT_TAKEN)
+        subject = limited_subject(gateway, caller, request, asked.safety_identifier, asked.user)
+        if asked.pinned is not None:
+            caller.need("product")
+        comparison_id, records = paired(gateway, asked, subject, began)
+        with ExitStack() as held:
+            held.enter_context(gateway.limits.chat())
+            upstreams = await open_both(gateway, records)
+            if asked.stream:
+                kept = held.pop_all()
+                return ComparisonStream(comparison_id, records, upstreams, gateway.chats.finish, kept)
+            return json_answer(whole_comparison(gateway.chats, comparison_id, records, upstreams))
+    except HeedError as error:
+        status = translate(error).status
+        gateway.metrics.chat_requests.labels(OTHER, OTHER, OTHER, code_label(status)).inc()
+        raise
+
+
+@router.post("/v1/comparisons", status_code=201, response_model=ComparisonAnswer)
+async def prefer(body: ComparisonBody, request: Request, caller: ChatCaller, parts: Parts) -> Response:
+    """Keep a preference: which side was better, a tie, both bad, or a ranking of responses."""
+    subject = limited_subject(parts, caller, request, body.safety_identifier, body.user)
+    ranking = _ranking(body, subject, parts)
+    about = body.comparison_id or "+".join(sorted(one for group in ranking for one in group))
+    event = Comparison(
+        event_id=said(request, subject),
+        feedback_id=feedback_id(about, subject),
+        time=time.time(),
+        subject=subject,
+        ranking=ranking,
+        both_bad=body.preferred == "both_bad",
+        comparison_id=body.comparison_id,
+        preferred_side=body.preferred if isinstance(body.preferred, int) else None,
+        alias=await parts.alias_of(ranking[0][0]),
+        reasons=tuple(body.reasons),
+        comment=body.comment,
+    )
+    status, written = await say(parts, event)
+    parts.metrics.comparisons.labels(_result(body)).inc()
+    answer = {
+        "feedback_id": event.feedback_id,
+        "comparison_id": body.comparison_id,
+        "preferred": body.preferred,
+        "ranking": ranking,
+        "status": written,
+    }
+    return json_answer(answer, status)
+
+
+def _ranking(body: ComparisonBody, subject: str, parts: Parts) -> tuple[tuple[str, ...], ...]:
+    """Response ids, best first, each proved to be the subject's."""
+    if body.comparison_id is not None:
+        verified(parts, body.comparison_id, subject)
+    if body.preferred is not None and body.comparison_id is not None:
+        ids = sides(parts.secrets, body.comparison_id, subject)
+        if isinstance(body.preferred, int):
+            return (ids[body.preferred],), (ids[1 - body.preferred],)
+        return (ids,)
+    groups = tuple(tuple(group) for group in body.ranking or ())
+    every = [one for group in groups for one in group]
+    if len(every) < 2 or len(set(every)) != len(every) or len(every) > 16:
+        raise BadField("ranking", "must rank 2 to 16 different responses", status=422)
+    for one in every:
+        verified(parts, one, subject)
+    return groups
+
+
+def _result(body: ComparisonBody) -> str:
+    if isinstance(body.preferred, int):
+        return "win"
+    return body.preferred or "ranking"

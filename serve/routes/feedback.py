@@ -1,0 +1,119 @@
+"""Votes: say, look at, take back."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from feedback.events import Rating, Vote
+from feedback.ids import feedback_id
+from serve.auth import ChatCaller
+from serve.errors import Clash, NotFound
+from serve.gateway import Gateway
+from serve.metrics import OTHER
+from serve.routes.parts import Parts, json_answer, limited_subject
+from serve.saying import said, say, verified
+from serve.schemas import VoteAnswer, VoteBody, VoteHeld
+
+router = APIRouter(tags=["feedback"])
+
+
+@router.post("/v1/feedback", status_code=201, response_model=VoteAnswer)
+async def vote(body: VoteBody, request: Request, caller: ChatCaller, parts: Parts) -> Response:
+    """Keep a thumb. Answered only when it is on a disk; the last one said counts."""
+    subject = limited_subject(parts, caller, request, body.safety_identifier, body.user)
+    verified(parts, body.response_id, subject)
+    event = Vote(
+        event_id=said(request, subject),
+        feedback_id=feedback_id(body.response_id, subject),
+        response_id=body.response_id,
+        time=time.time(),
+        subject=subject,
+        rating=body.rating,
+        alias=await parts.alias_of(body.response_id),
+        reasons=tuple(body.reasons),
+        comment=body.comment,
+        correction=body.correction,
+    )
+    return await _kept(parts, event, retried="idempotency-key" in request.headers)
+
+
+@router.get("/v1/feedback/{response_id}", response_model=VoteHeld)
+def held(
+    response_id: str, request: Request, caller: ChatCaller, parts: Parts, user: str | None = None
+) -> Response:
+    """What I said about a response."""
+    subject = parts.doorman.subject(caller, request, user=user)
+    verified(parts, response_id, subject, any_age=True)
+    history = parts.log.history(response_id, subject)
+    latest = parts.log.latest(response_id, subject)
+    if latest is None:
+        raise NotFound("there is no feedback of yours on this response", code="feedback_not_found")
+    answer = {
+        "feedback_id": latest.feedback_id,
+        "response_id": response_id,
+        **_shown(latest),
+        "history": [_shown(one) for one in history],
+    }
+    return json_answer(answer)
+
+
+@router.delete("/v1/feedback/{response_id}", response_model=VoteAnswer)
+async def take_back(
+    response_id: str, request: Request, caller: ChatCaller, parts: Parts, user: str | None = None
+) -> Response:
+    """Take my vote back; that it was said stays in the history."""
+    subject = limited_subject(parts, caller, request, None, user)
+    verified(parts, response_id, subject, any_age=True)
+    event = Vote(
+        event_id=said(request, subject),
+        feedback_id=feedback_id(response_id, subject),
+        response_id=response_id,
+        time=time.time(),
+        subject=subject,
+        rating=None,
+        alias=await parts.alias_of(response_id),
+    )
+    return await _kept(parts, event)
+
+
+async def _kept(parts: Gateway, event: Vote, *, retried: bool = False) -> Response:
+    status, written = await say(parts, event)
+    if status == 200 and retried:
+        await run_in_threadpool(_same_as_before, parts, event)
+    if event.rating is None and status == 201:
+        status = 200
+    _count(parts, event.response_id, event.rating)
+    answer = {
+        "feedback_id": event.feedback_id,
+        "response_id": event.response_id,
+        "rating": event.rating,
+        "status": written,
+    }
+    return json_answer(answer, status)
+
+
+def _same_as_before(parts: Gateway, event: Vote) -> None:
+    """Raises Clash when the same Idempotency-Key came with another vote."""
+    for one in parts.log.history(event.response_id, event.subject):
+        if one.event_id == event.event_id and _content(one) != _content(event):
+            raise Clash("this Idempotency-Key was used for another vote", code="idempotency_key_reused")
+
+
+def _content(vote: Vote) -> tuple[Any, ...]:
+    return vote.rating, vote.reasons, vote.comment, vote.correction
+
+
+def _shown(vote: Vote) -> dict[str, Any]:
+    body = asdict(vote)
+    return {name: body[name] for name in ("rating", "reasons", "comment", "correction", "time")}
+
+
+def _count(parts: Gateway, response_id: str, rating: Rating | None) -> None:
+    """The metric names the adapter when this process served the response; only served ones are labels."""
+    _, adapter = parts.chats.recent.get(response_id, (OTHER, OTHER))
+    parts.metrics.votes.labels(adapter, rating or "taken_back").inc()

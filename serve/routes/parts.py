@@ -1,0 +1,46 @@
+"""What every route is handed: the gateway, and an answer as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Depends, Request, Response
+
+from serve.auth import Caller
+from serve.gateway import Gateway
+
+
+def gateway_of(request: Request) -> Gateway:
+    """The process's gateway."""
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+Parts = Annotated[Gateway, Depends(gateway_of)]
+
+
+def json_answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """``body`` as JSON, without pydantic."""
+    return Response(
+        orjson.dumps(body),
+        status_code=status,
+        media_type="application/json",
+        headers=dict(headers) if headers else None,
+    )
+
+
+def listing(data: list[Any]) -> dict[str, Any]:
+    """The contract's list."""
+    return {"object": "list", "data": data}
+
+
+def limited_subject(
+    gateway: Gateway, caller: Caller, request: Request, safety_identifier: str | None, user: str | None
+) -> str:
+    """The end user's pseudonym, within its rate. On the loopback without keys there is no rate."""
+    subject = gateway.doorman.subject(caller, request, safety_identifier, user)
+    if not caller.keyless:
+        gateway.limits.spend(subject)
+    return subject

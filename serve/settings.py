@@ -1,0 +1,95 @@
+"""The gateway's settings, each ``HEED_<NAME>`` in the environment."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from feedback.settings import StoreSettings
+
+
+class GatewaySettings(StoreSettings):
+    """Where the gateway listens, which engines it asks, and its bounds."""
+
+    host: str = Field(default="127.0.0.1", description="address to listen on; others need a key configured")
+    port: int = Field(default=8080, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    gateway_workers: int = Field(default=1, ge=1, description="gateway processes that share the port")
+    allowed_hosts: str = Field(
+        default="", description="comma separated Host names that are answered besides the loopback's"
+    )
+
+    engine_urls: str = Field(
+        default="http://127.0.0.1:8000",
+        description="comma separated; the engines are named engine-0, engine-1, … in this order",
+    )
+    engine_key: SecretStr = Field(default=SecretStr(""), description="sent to the engines as bearer token")
+    engine_base_name: str = Field(
+        default="base", description="the engines' --served-model-name of the base model"
+    )
+    engine_adapters_dir: Path | None = Field(
+        default=None, description="where the engines see the adapters folder; absent: same path as here"
+    )
+    engine_health_seconds: float = Field(default=0.5, gt=0, description="pause between health checks")
+    engine_connect_seconds: float = Field(default=2.0, gt=0, description="longest wait for a connection")
+    engine_silence_seconds: float = Field(
+        default=120.0, gt=0, description="longest silence of an engine within a reply before it is given up"
+    )
+
+    admin_key: SecretStr = Field(default=SecretStr(""), description="a key with every scope; empty: none")
+
+    max_body_bytes: int = Field(default=1024 * 1024, gt=0, description="largest request body")
+    max_messages: int = Field(default=256, gt=0, description="most messages in a chat")
+    max_tokens_cap: int = Field(default=8192, gt=0, description="most tokens a chat may ask for")
+    max_chats_in_flight: int = Field(default=1024, gt=0, description="most chats answered at once")
+    subject_rate: float = Field(
+        default=20.0, ge=0, description="requests a second one subject may keep up where keys are used; 0: any"
+    )
+    subject_burst: int = Field(default=60, gt=0, description="requests a subject may send at once")
+
+    writer_queue: int = Field(default=20_000, gt=0, description="events that may wait to be written")
+    spool_max_bytes: int = Field(
+        default=256 * 1024 * 1024, gt=0, description="size of the local spool used while Redis is away"
+    )
+    store_retry_seconds: float = Field(
+        default=1.0, gt=0, description="pause before Redis is tried again after it failed"
+    )
+    watch_seconds: float = Field(default=0.2, gt=0, description="pause between looks at the registry")
+    reread_seconds: float = Field(default=5.0, gt=0, description="the registry is re-read at least this often")
+
+    adapter_slots: int = Field(default=16, ge=2, description="the engines' --max-cpu-loras; one is kept free")
+    adapter_rank_cap: int = Field(default=16, ge=1, description="the engines' --max-lora-rank")
+    probe_tolerance_nats: float = Field(
+        default=0.1,
+        gt=0,
+        description="mean difference of log-probabilities between engine and trainer that a probe allows",
+    )
+    import_dirs: str = Field(
+        default="", description="comma separated folders adapters may be imported from, besides the data directory"
+    )
+
+    compare_with_base_share: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="share of comparisons that set the live adapter against the base, when no experiment runs",
+    )
+    docs: bool = Field(default=True, description="serve /docs and /openapi.json")
+
+    @cached_property
+    def engines(self) -> dict[str, str]:
+        """Engine name → URL without a slash at its end."""
+        urls = [url.strip().rstrip("/") for url in self.engine_urls.split(",") if url.strip()]
+        return {f"engine-{index}": url for index, url in enumerate(urls)}
+
+    @cached_property
+    def import_folders(self) -> tuple[Path, ...]:
+        """Folders a PEFT folder may be imported from, resolved."""
+        extra = [Path(part.strip()).expanduser() for part in self.import_dirs.split(",") if part.strip()]
+        return tuple(folder.resolve() for folder in (self.root, *extra))
+
+    @cached_property
+    def host_names(self) -> frozenset[str]:
+        """Host names that are answered besides the loopback's."""
+        return frozenset(part.strip().lower() for part in self.allowed_hosts.split(",") if part.strip())
