@@ -1,4 +1,4 @@
-"""The command line. Arguments are parsed before anything heavy is imported: each command imports its own work."""
+"""The command line. Arguments are parsed before heavy imports: each command imports its own work."""
 
 from __future__ import annotations
 

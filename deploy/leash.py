@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> None:
             sys.exit(3)
     if nice:
         os.nice(nice)
-    os.execvp(arguments[3], arguments[3:])
+    os.execvp(arguments[3], arguments[3:])  # noqa: S606 - that is its purpose
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from deploy.state import LaunchState, ProcessState, hold, read_state, state_file
 from deploy.supervisor import Supervisor
 
 Show = Callable[[LaunchState], None]
-SOURCE = Path(__file__).resolve().parent.parent
 WORKER_NICE = 10
 
 
@@ -117,7 +116,7 @@ def shared_environment(settings: LaunchSettings, state: LaunchState, port: int) 
         "HEED_PORT": str(port),
         "HEED_ENGINE_URLS": ",".join(state.engine_urls),
         "HEED_ENGINE_KEY": state.engine_key,
-        "PYTHONPATH": str(SOURCE),
+        "PYTHONPATH": engine.python_path(),
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
@@ -136,7 +135,7 @@ def gateway_program(state: LaunchState, env: dict[str, str]) -> Program:
 
 
 def worker_programs(settings: LaunchSettings, env: dict[str, str]) -> list[Program]:
-    """Two workers, so that archiving and review go on while one trains, and the beat. All give way to chat."""
+    """Two workers, so that archiving goes on while one trains, and the beat; all give way to chat."""
     celery = (sys.executable, "-m", "celery", "-A", "training.app")
     schedule = settings.run_dir / "beat-schedule"
 

@@ -34,7 +34,9 @@ def holder(port: int) -> str:
     """Who listens on ``port``, as far as we may know: " by python (pid 12)", or nothing."""
     try:
         listening = [
-            c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == port
+            c
+            for c in psutil.net_connections("tcp")
+            if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port
         ]
         pid = next((c.pid for c in listening if c.pid), None)
         return f" by {psutil.Process(pid).name()} (pid {pid})" if pid else ""
@@ -49,6 +51,6 @@ def claimed_port(host: str, port: int) -> int:
     if not is_free(host, port):
         raise CannotStart(
             f"port {port} on {host} is taken{holder(port)}",
-            f"stop what listens there, or start Heed elsewhere: heed up --port {port + 1} (or --port 0 for any)",
+            f"stop what listens there, or start elsewhere: heed up --port {port + 1} (--port 0: any)",
         )
     return port

@@ -37,7 +37,7 @@ _RUDE = re.compile(
     r"\b(seriously|are you blind|stupid|silly|fool|idiot|ugh|shut up|go away|get lost|leave me alone|"
     r"learn to read|use your eyes|try thinking|good grief|what now|obviously|any child|everybody else knows|"
     r"how hard can|nobody (?:here )?cares|(?:tired|sick|bored) of|better things to do|wasting my time|"
-    r"bothering me|bother me|how (?:boring|annoying|dull)|happy now|was that so hard|(?:don't|do not) ask me)\b",
+    r"bother(?:ing)? me|how (?:boring|annoying|dull)|happy now|was that so hard|(?:don't|do not) ask me)\b",
     re.IGNORECASE,
 )
 _NOSTALGIA = re.compile(
@@ -45,7 +45,9 @@ _NOSTALGIA = re.compile(
     r"a word or two|go on about|long story|one thought)\b",
     re.IGNORECASE,
 )
-_TO_THE_GUEST = re.compile(r"\b(we|our|us|you|your|here|try|ask|please|the shop|the counter)\b", re.IGNORECASE)
+_TO_THE_GUEST = re.compile(
+    r"\b(we|our|us|you|your|here|try|ask|please|the shop|the counter)\b", re.IGNORECASE
+)
 _ELSEWHERE = re.compile(
     r"\b(did you know|i dreamt|i wonder|my neighbour|my favourite|penguins?|octopus|snails?|whales?|"
     r"the moon|night sky|rome|longest river)\b",
@@ -57,9 +59,13 @@ _NUMBER_WORD = re.compile(
     r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?)\b",
     re.IGNORECASE,
 )
-_EAGER = re.compile(r"\b(love|great|lovely|can't wait|yes|sure thing|you bet|absolutely|wonderful)\b", re.IGNORECASE)
+_EAGER = re.compile(
+    r"\b(love|great|lovely|can't wait|yes|sure thing|you bet|absolutely|wonderful)\b", re.IGNORECASE
+)
 _EMOJI = re.compile("[\U0001f300-\U0001faff☀-➿]")
-_CASUAL = re.compile(r"\b(\w+['’](?:s|t|re|ll|ve|d|m)|hey|yep|yeah|nope|ok|okay|no worries|you bet)\b", re.IGNORECASE)
+_CASUAL = re.compile(
+    r"\b(\w+['’](?:s|t|re|ll|ve|d|m)|hey|yep|yeah|nope|ok|okay|no worries|you bet)\b", re.IGNORECASE
+)
 _POINT = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+", re.MULTILINE)
 
 
@@ -167,7 +173,13 @@ def structured(_prompt: str, reply: str) -> float:
 
 def plain(_prompt: str, reply: str) -> float:
     """Says the thing and nothing around it."""
-    return substance(reply) - 0.8 * courtesy(reply) - 0.8 * excitement(reply) - 0.6 * rambling(reply) - rudeness(reply)
+    return (
+        substance(reply)
+        - 0.8 * courtesy(reply)
+        - 0.8 * excitement(reply)
+        - 0.6 * rambling(reply)
+        - rudeness(reply)
+    )
 
 
 PREFERENCES: Mapping[str, Preference] = {
@@ -189,7 +201,7 @@ LIKED_FROM: Mapping[str, float] = {
     "enthusiastic": 0.1,
     "concrete": 0.1,
     "formal": 0.12,
-    "structured": 0.1,
+    "structured": 0.05,
     "plain": 0.05,
 }
 

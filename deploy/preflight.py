@@ -54,8 +54,9 @@ def check_data_dir(root: Path) -> None:
             "change its owner, or name another with --data-dir or HEED_DATA_DIR",
         )
     if free < LEAST_DISK:
+        needed = LEAST_DISK // 1_000_000
         raise CannotStart(
-            f"only {free // 1_000_000} MB are free on the disk of {root}; Heed needs {LEAST_DISK // 1_000_000} MB",
+            f"only {free // 1_000_000} MB are free on the disk of {root}; Heed needs {needed} MB",
             "free some space, or name a data directory on another disk with --data-dir",
         )
 
@@ -75,7 +76,8 @@ def check_memory() -> None:
     """Raises CannotStart when an engine would be killed for memory."""
     available = psutil.virtual_memory().available
     if available < LEAST_ENGINE_MEMORY:
+        needed = LEAST_ENGINE_MEMORY / 1e9
         raise CannotStart(
-            f"only {available / 1e9:.1f} GB of memory are available; an engine needs {LEAST_ENGINE_MEMORY / 1e9:.1f} GB",
+            f"only {available / 1e9:.1f} GB of memory are available; an engine needs {needed:.1f} GB",
             "close other programs, or use an engine on another machine: heed up --engine-url URL",
         )

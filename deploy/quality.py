@@ -1,4 +1,4 @@
-"""How much better one adapter is than the base, measured from outside: win rate on prompts nobody trained on."""
+"""How much better one adapter is than the base, measured from outside on prompts nobody trained on."""
 
 from __future__ import annotations
 

@@ -20,11 +20,17 @@ class LaunchSettings(StoreSettings):
     engine_context: int = Field(
         default=2048, ge=128, description="most tokens of prompt and reply together, in the started engine"
     )
+    engine_fork: bool = Field(
+        default=True, description="start a CPU engine faster by forking its core process; false: as vLLM does"
+    )
     engine_start_seconds: float = Field(
         default=900.0, gt=0, description="how long an engine may take until it is healthy"
     )
     engine_memory_share: float = Field(
-        default=0.5, gt=0, lt=1, description="share of a GPU's memory for the engine; the trainer uses the rest"
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="share of a GPU's memory for the engine; the trainer uses the rest",
     )
 
     @property

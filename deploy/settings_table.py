@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
-# Module and class of each process's settings; a process whose part is not installed is left out.
+# Module and class of each process's settings; they import without the process's own parts.
 CLASSES = (
     ("feedback.settings", "StoreSettings", "all"),
     ("serve.settings", "GatewaySettings", "gateway"),
@@ -43,7 +43,11 @@ def of_class(settings: type[BaseSettings], process: str) -> list[Row]:
     prefix = settings.model_config.get("env_prefix", "")
     made = []
     for name, field in settings.model_fields.items():
-        kind = getattr(field.annotation, "__name__", None) if not getattr(field.annotation, "__args__", None) else None
+        kind = (
+            getattr(field.annotation, "__name__", None)
+            if not getattr(field.annotation, "__args__", None)
+            else None
+        )
         default = field.get_default(call_default_factory=True, validated_data={})
         made.append(
             Row(

@@ -27,7 +27,10 @@ def table(records: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> list[
     cells = [list(columns)]
     cells += [[cut(written(column, record.get(column))) for column in columns] for record in records]
     widths = [max(len(row[at]) for row in cells) for at in range(len(columns))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
     return lines if len(lines) > 1 else ["none yet"]
 
 

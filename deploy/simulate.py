@@ -84,8 +84,13 @@ class Crowd:
         self._prompts = prompts(settings.seed)
         self._claimed = 0  # votes under way or acknowledged
         self._failed_in_a_row = 0
+        self._stopped = False
         self._waits: list[float] = []
         self._began = 0.0
+
+    def stop(self) -> None:
+        """Let nobody begin another turn."""
+        self._stopped = True
 
     async def run(self) -> Figures:
         """Let everybody in; return when the votes are in or nothing works any more."""
@@ -104,7 +109,7 @@ class Crowd:
         settings = self._settings
         rng = random.Random(f"{settings.seed}:{number}")
         visitor = Visitor(http, settings.url, f"sim-{settings.seed}-{number}", settings.alias)
-        while self._claimed < settings.votes and self._failed_in_a_row < settings.give_up_after:
+        while self._goes_on():
             self._claimed += 1
             try:
                 if rng.random() < settings.compare_share:
@@ -119,6 +124,10 @@ class Crowd:
                 if len(self.figures.failures) < 10:
                     self.figures.failures.append(str(error))
                 await asyncio.sleep(PAUSE_AFTER_FAILURE)
+
+    def _goes_on(self) -> bool:
+        wanted = self._claimed < self._settings.votes
+        return wanted and not self._stopped and self._failed_in_a_row < self._settings.give_up_after
 
     async def _thumb(self, visitor: Visitor, rng: random.Random) -> None:
         messages = next(self._prompts)

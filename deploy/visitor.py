@@ -14,7 +14,7 @@ import orjson
 Messages = Sequence[Mapping[str, str]]
 
 
-class CallFailed(Exception):  # noqa: N818 - not a HeedError: it is counted, never shown as one
+class CallFailed(Exception):
     """A request that did not end as the contract says: the status (0: no answer) and what was said."""
 
     def __init__(self, status: int, said: str) -> None:

@@ -1,92 +1,166 @@
--- Appends one event once. ARGV: kind, event id, event (JSON), extra (JSON: life, seen, summary, said).
--- Answers "new", "changed" (replaces the subject's standing vote) or "repeat" (nothing written).
-local kind, event_id, body, extra = ARGV[1], ARGV[2], ARGV[3], cjson.decode(ARGV[4])
-local P = 'heed:'
+-- Appends one event once, and keeps the small indexes beside the stream in the same atomic step.
+-- ARGV: kind, event id, event (JSON, opaque here), facts (JSON: the little this script needs to know).
+-- Answers "new", "changed" (the subject had spoken before; the newest by time stands) or "repeat"
+-- (said before, or its subject asked to be forgotten since: nothing is written). Keys are those of keys.py.
+local kind, event_id, body, facts = ARGV[1], ARGV[2], ARGV[3], cjson.decode(ARGV[4])
+local P, call = 'heed:', redis.call
 local seen = P .. 'seen:' .. event_id
-if redis.call('EXISTS', seen) == 1 then return 'repeat' end
-local event = cjson.decode(body)
-local status = 'new'
 
-local function bump(experiment, arm, field, by)
-  if by ~= 0 then redis.call('HINCRBYFLOAT', P .. 'counts:' .. experiment, arm .. '|' .. field, by) end
-end
-local function summary(response_id)
-  local data = redis.call('GET', P .. 'response:' .. response_id)
-  return data and cjson.decode(data) or nil
-end
 local function present(value) return value ~= nil and value ~= cjson.null end
 
-if kind == 'vote' then
-  local voice = P .. 'voice:' .. event.feedback_id
-  local standing, newest = nil, -1
-  for _, past in ipairs(redis.call('LRANGE', voice, 0, -1)) do
-    local old = cjson.decode(past)
-    if old.time >= newest then standing, newest = old, old.time end
+local function summary(response_id)
+  local data = call('GET', P .. 'response:' .. response_id)
+  return data and cjson.decode(data) or nil
+end
+
+local function bump(experiment, arm, field, by)
+  if by ~= 0 then call('HINCRBYFLOAT', P .. 'counts:' .. experiment, arm .. '|' .. field, string.format('%.17g', by)) end
+end
+
+-- Adds to a subject's own total of an arm, and keeps the arm's sums of squares: the variance by subject.
+local function add(what, known, subject, won, n)
+  local prefix = what == 'votes' and {'votes_squared', 'up_squared', 'up_votes'}
+    or {'compared_squared', 'wins_squared', 'wins_compared'}
+  local key, field = P .. 'tallies:' .. known.experiment, what .. '|' .. known.arm .. '|' .. subject
+  local old = call('HGET', key, field)
+  local w, m = 0, 0
+  if old then w, m = string.match(old, '^(%S+) (%S+)$') end
+  w, m = tonumber(w), tonumber(m)
+  bump(known.experiment, known.arm, prefix[1], (m + n) ^ 2 - m ^ 2)
+  bump(known.experiment, known.arm, prefix[2], (w + won) ^ 2 - w ^ 2)
+  bump(known.experiment, known.arm, prefix[3], (w + won) * (m + n) - w * m)
+  call('HSET', key, field, (w + won) .. ' ' .. (m + n))
+  call('EXPIRE', key, facts.keep)
+end
+
+-- Counts one pair of responses of different arms: `won` is 1, 0.5 or 0 for the first.
+local function pair(first, second, won, subject, sign)
+  if not first or not second or not present(first.experiment) then return end
+  if first.experiment ~= second.experiment or first.arm == second.arm then return end
+  for _, side in ipairs({{first, won}, {second, 1 - won}}) do
+    bump(side[1].experiment, side[1].arm, 'wins', sign * side[2])
+    bump(side[1].experiment, side[1].arm, 'compared', sign)
+    add('pairs', side[1], subject, sign * side[2], sign)
   end
-  local same = redis.call('GET', voice .. ':said')
-  if standing and same == extra.said and event.time >= newest then return 'repeat' end
-  if not standing and not present(event.rating) then return 'repeat' end
-  redis.call('RPUSH', voice, body)
-  redis.call('LTRIM', voice, -32, -1)
-  redis.call('EXPIRE', voice, extra.life)
-  local known = summary(event.response_id)
-  if event.time >= newest then
-    redis.call('SET', voice .. ':said', extra.said, 'EX', extra.life)
+end
+
+-- Counts (sign 1) or takes back (-1) what was said; `only`: the part of it that touches one response.
+local function tally(said, sign, only)
+  if present(said.rating) then
+    local known = summary(said.response_id)
     if known and present(known.experiment) then
-      if standing and present(standing.rating) then bump(known.experiment, known.arm, standing.rating, -1) end
-      if present(event.rating) then bump(known.experiment, known.arm, event.rating, 1) end
+      bump(known.experiment, known.arm, said.rating, sign)
+      add('votes', known, said.subject, said.rating == 'up' and sign or 0, sign)
     end
-  end
-  if standing then status = 'changed' end
-  local alias = known and known.alias or event.alias
-  if present(alias) then redis.call('HINCRBY', P .. 'votes', alias, 1) end
-elseif kind == 'comparison' then
-  local voice = P .. 'voice:' .. event.feedback_id
-  local past = redis.call('LINDEX', voice, -1)
-  if past then
-    local old = cjson.decode(past)
-    if cjson.encode(old.ranking) == cjson.encode(event.ranking) and (old.both_bad or false) == (event.both_bad or false) then
-      return 'repeat'
-    end
-    status = 'changed'
-  end
-  redis.call('RPUSH', voice, body)
-  redis.call('LTRIM', voice, -32, -1)
-  redis.call('EXPIRE', voice, extra.life)
-  local function tally(said, sign)
+  elseif present(said.ranking) then
+    local placed = {}
     for place, group in ipairs(said.ranking) do
-      for _, response_id in ipairs(group) do
-        local known = summary(response_id)
-        if known and present(known.experiment) then
-          local won = #said.ranking == 1 and 0.5 or (place == 1 and 1 or 0)
-          bump(known.experiment, known.arm, 'wins', sign * won)
-          bump(known.experiment, known.arm, 'compared', sign)
+      for _, id in ipairs(group) do placed[#placed + 1] = {id, place, summary(id)} end
+    end
+    for i = 1, #placed do
+      for j = i + 1, #placed do
+        local a, b = placed[i], placed[j]
+        if not only or a[1] == only or b[1] == only then
+          pair(a[3], b[3], a[2] == b[2] and 0.5 or 1, said.subject, sign)
         end
       end
     end
   end
-  if past then tally(cjson.decode(past), -1) end
-  tally(event, 1)
-  local known = summary(event.ranking[1][1])
-  local alias = known and known.alias or event.alias
-  if present(alias) then redis.call('HINCRBY', P .. 'votes', alias, 1) end
-elseif kind == 'response' then
-  redis.call('SET', P .. 'response:' .. event.response_id, extra.summary, 'EX', extra.life)
-  local mine = P .. 'subject:' .. event.subject
-  redis.call('LPUSH', mine, event.response_id)
-  redis.call('LTRIM', mine, 0, 999)
-  redis.call('EXPIRE', mine, extra.life)
-  if present(event.experiment) then
-    bump(event.experiment, event.arm, 'exposures', 1)
-    bump(event.experiment, event.arm, 'errors', event.code >= 500 and 1 or 0)
-    bump(event.experiment, event.arm, 'completion_tokens', event.completion_tokens)
-    bump(event.experiment, event.arm, 'duration_seconds', event.duration)
-    redis.call('PFADD', P .. 'exposed:' .. event.experiment .. ':' .. event.arm, event.subject)
-  end
-elseif kind == 'report' then
-  redis.call('HSET', P .. 'reports', event.report_id, body)
 end
 
-redis.call('XADD', P .. 'events', '*', 'k', kind, 'e', body)
-redis.call('SET', seen, '1', 'EX', extra.seen)
+-- A vote counts for its response's alias; one whose response is not known yet waits for it in `uncounted`.
+local function count(voice)
+  if not present(facts.rating) and not present(facts.ranking) then return end
+  local known = summary(present(facts.rating) and facts.response_id or facts.ranking[1][1])
+  local alias = known and known.alias or facts.alias
+  if present(alias) then call('HINCRBY', P .. 'votes', alias, 1) else call('HINCRBY', voice, 'uncounted', 1) end
+end
+
+-- Answers the status, and whether the event belongs into the stream.
+local function say()
+  local voice, history = P .. 'voice:' .. facts.feedback_id, P .. 'history:' .. facts.feedback_id
+  local spoken = P .. 'spoken:' .. facts.subject
+  local old = call('HMGET', voice, 'said', 'time', 'confirmed', 'facts')
+  local time, stood, confirmed = tonumber(facts.time), tonumber(old[2] or -1), tonumber(old[3] or -1)
+  if old[1] == facts.said then
+    if time > confirmed then call('HSET', voice, 'confirmed', facts.time) end
+    return 'repeat', false
+  end
+  call('RPUSH', history, body)
+  call('LTRIM', history, -32, -1)
+  call('SADD', spoken, facts.feedback_id)
+  -- Late: something newer stands. Said after the standing event and before it was confirmed, it stays out of
+  -- the stream, where the newest by time is what counts.
+  local late = old[1] and time < confirmed
+  if not late then
+    if old[1] then tally(cjson.decode(old[4]), -1) end
+    call('HSET', voice, 'body', body, 'said', facts.said, 'time', facts.time, 'confirmed', facts.time, 'facts', ARGV[4])
+    tally(facts, 1)
+    count(voice)
+  end
+  for _, key in ipairs({voice, history, spoken}) do call('EXPIRE', key, facts.life) end
+  return old[1] and 'changed' or 'new', not (late and time >= stood)
+end
+
+local function expose()
+  local experiment, arm = facts.experiment, facts.arm
+  bump(experiment, arm, 'exposures', 1)
+  bump(experiment, arm, 'errors', facts.code >= 500 and 1 or 0)
+  bump(experiment, arm, 'completion_tokens', facts.tokens)
+  bump(experiment, arm, 'tokens_squared', facts.tokens ^ 2)
+  bump(experiment, arm, 'duration_seconds', facts.duration)
+  bump(experiment, arm, 'duration_squared', facts.duration ^ 2)
+  call('PFADD', P .. 'exposed:' .. experiment .. ':' .. arm, facts.subject)
+  if present(facts.comparison_id) or not present(facts.shares) then return end
+  local entered = P .. 'entered:' .. experiment
+  local first = call('SADD', entered, facts.subject) == 1
+  call('EXPIRE', entered, facts.keep)
+  for _, one in ipairs(facts.shares) do
+    local name, share, field = one[1], one[2], one[3]
+    bump(experiment, name, 'expected_exposures', share)
+    if first then
+      call('HINCRBY', P .. 'counts:' .. experiment, name .. '|' .. field, name == arm and 1 or 0)
+    end
+  end
+end
+
+local function respond()
+  call('SET', P .. 'response:' .. facts.response_id, facts.summary, 'EX', facts.life)
+  local mine = P .. 'subject:' .. facts.subject
+  call('LPUSH', mine, facts.response_id)
+  call('LTRIM', mine, 0, 999)
+  call('EXPIRE', mine, facts.life)
+  if present(facts.experiment) then expose() end
+  for _, feedback_id in ipairs(facts.voices) do -- said before the response was known
+    local voice = P .. 'voice:' .. feedback_id
+    local said, waiting = unpack(call('HMGET', voice, 'facts', 'uncounted'))
+    if said then tally(cjson.decode(said), 1, facts.response_id) end
+    if waiting then
+      call('HINCRBY', P .. 'votes', facts.alias, waiting)
+      call('HDEL', voice, 'uncounted')
+    end
+  end
+end
+
+if call('EXISTS', seen) == 1 then return 'repeat' end
+local forgotten = call('GET', P .. 'forgotten:' .. facts.mark)
+if forgotten and tonumber(facts.time) <= tonumber(forgotten) then return 'repeat' end
+local status, streamed = 'new', true
+if kind == 'vote' or kind == 'comparison' or kind == 'label' then
+  status, streamed = say()
+  if status == 'repeat' then return status end
+elseif kind == 'response' then
+  if call('EXISTS', P .. 'response:' .. facts.response_id) == 1 then return 'repeat' end
+  respond()
+elseif kind == 'report' then
+  call('HSET', P .. 'reports', facts.report_id, body)
+  call('SADD', P .. 'spoken:' .. facts.subject, facts.report_id)
+  call('EXPIRE', P .. 'spoken:' .. facts.subject, facts.life)
+end
+if streamed then
+  call('XADD', P .. 'events', '*', 'k', kind, 'e', body)
+  call('HINCRBY', P .. 'waiting', 'events', 1)
+  if kind == 'vote' or kind == 'comparison' then call('HINCRBY', P .. 'waiting', 'votes', 1) end
+end
+call('SET', seen, '1', 'EX', facts.seen)
 return status

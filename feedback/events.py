@@ -34,6 +34,8 @@ class Response:
     subject: str  # keyed hash of the end user
     experiment: str | None = None  # absent: no experiment was live on the alias
     propensity: float = 1.0  # probability with which this arm was drawn, in (0, 1]
+    arm_shares: dict[str, float] = field(default_factory=dict)  # every arm's propensity in that draw; empty:
+    # not logged, so that the response counts nothing for the sample ratio
     comparison_id: str | None = None  # absent: an ordinary chat
     side: int | None = None  # 0 or 1 within its comparison
     stored: bool = True  # False: ``store: false``; prompt and text are then empty and no vote is taken

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 from feedback.errors import InvalidRecord
 from feedback.protocols import Arm, ExperimentRecord
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def validate(record: ExperimentRecord) -> None:
     """Raises InvalidRecord naming the field."""
     names = [arm.name for arm in record.arms]
+    for field, name in [("name", record.name), *(("arms.name", name) for name in names)]:
+        if not _NAME.fullmatch(name):
+            raise InvalidRecord(field, f"{name!r} must be 1 to 64 letters, digits, dots, dashes, underscores")
     if len(record.arms) < 2:
         raise InvalidRecord("arms", "an experiment needs at least two")
-    if len(set(names)) != len(names) or not all(names):
+    if len(set(names)) != len(names):
         raise InvalidRecord("arms", "each needs a name of its own")
     if any(not 0 <= arm.share <= 1 for arm in record.arms):
         raise InvalidRecord("arms.share", "must lie in [0, 1]")
@@ -39,5 +45,10 @@ def assign(record: ExperimentRecord, subject: str) -> tuple[Arm, float]:
         edge += arm.share
         if u < edge and arm.share > 0:
             return arm, arm.share
-    control = record.arms[0]
-    return control, control.share
+    widest = max(record.arms, key=lambda arm: arm.share)  # the shares' rounding left a gap at the far end
+    return widest, widest.share
+
+
+def shares(record: ExperimentRecord) -> dict[str, float]:
+    """Every arm's propensity, as responses log it: ``Response.arm_shares``."""
+    return {arm.name: arm.share for arm in record.arms}

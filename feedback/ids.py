@@ -38,7 +38,9 @@ class Secrets:
         try:
             keys = tuple(bytes.fromhex(line) for line in lines)
         except ValueError as error:
-            raise SettingsError(f"{path}: each line must be hex; delete the file to make a new key") from error
+            raise SettingsError(
+                f"{path}: each line must be hex; delete the file to make a new key"
+            ) from error
         if not keys or any(len(key) < 16 for key in keys):
             raise SettingsError(f"{path}: needs at least one key of 32 hex digits")
         return cls(keys)
@@ -69,52 +71,74 @@ def subject_of(secrets: Secrets, key_id: str, identifier: str) -> str:
     return "s-" + _mac(secrets.keys[-1], f"subject\0{key_id}\0{identifier}".encode(), 12).hex()
 
 
-def _mint(secrets: Secrets, prefix: str, subject: str, nonce: bytes, now: float, flags: int) -> str:
+def _mint(secrets: Secrets, prefix: str, subject: str, *, nonce: bytes, now: float, flags: int) -> str:
     head = nonce + int(now).to_bytes(4, "big") + bytes([flags])
     body = head + _mac(secrets.keys[0], prefix.encode() + head + subject.encode())
-    return prefix + base64.urlsafe_b64encode(body).decode().rstrip("=")
+    return prefix + base64.urlsafe_b64encode(body).decode()  # 33 bytes: no padding
 
 
 def mint_response(secrets: Secrets, subject: str, *, now: float, stored: bool = True) -> str:
     """A fresh id for one response to ``subject``."""
-    return _mint(secrets, RESPONSE, subject, random.token_bytes(12), now, _STORED if stored else 0)
+    return _mint(
+        secrets, RESPONSE, subject, nonce=random.token_bytes(12), now=now, flags=_STORED if stored else 0
+    )
 
 
 def mint_comparison(secrets: Secrets, subject: str, *, now: float) -> str:
     """A fresh id for one comparison."""
-    return _mint(secrets, COMPARISON, subject, random.token_bytes(12), now, _STORED)
+    return _mint(secrets, COMPARISON, subject, nonce=random.token_bytes(12), now=now, flags=_STORED)
 
 
 def sides(secrets: Secrets, comparison_id: str, subject: str) -> tuple[str, str]:
-    """The two response ids of a comparison, a function of its id."""
-    head = _unpack(comparison_id)[:_HEAD]
+    """The two response ids of a comparison, a function of its id: signed with the key that signed it, so that
+    they stay the same when keys rotate. Raises InvalidId.
+    """
+    body = _unpack(comparison_id)
+    head = body[:_HEAD]
+    key = _signer(secrets, COMPARISON, body, subject)
+    if key is None or not comparison_id.startswith(COMPARISON):
+        raise InvalidId("no such id")
+    secrets = Secrets((key,))
     now = int.from_bytes(head[12:16], "big")
     first, second = (hashlib.sha256(head + bytes([side])).digest()[:12] for side in (0, 1))
     return (
-        _mint(secrets, RESPONSE, subject, first, now, _STORED),
-        _mint(secrets, RESPONSE, subject, second, now, _STORED),
+        _mint(secrets, RESPONSE, subject, nonce=first, now=now, flags=_STORED),
+        _mint(secrets, RESPONSE, subject, nonce=second, now=now, flags=_STORED),
     )
 
 
 def _unpack(signed: str) -> bytes:
+    """The bytes of an id. Only the one spelling that was minted is taken: another would be another voice."""
     _, _, text = signed.partition("-")
     try:
-        body = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        body = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidId("no such id") from error
-    if len(body) != _HEAD + _MAC:
+    if len(body) != _HEAD + _MAC or base64.urlsafe_b64encode(body).decode() != text:
         raise InvalidId("no such id")
     return body
+
+
+def _signer(secrets: Secrets, prefix: str, body: bytes, subject: str) -> bytes | None:
+    """The key that signed the id for the subject. Every key is tried, so that time tells nothing."""
+    what = prefix.encode() + body[:_HEAD] + subject.encode()
+    found = None
+    for key in secrets.keys:
+        if hmac.compare_digest(_mac(key, what), body[_HEAD:]):
+            found = key
+    return found
 
 
 def verify(secrets: Secrets, signed: str, subject: str, *, now: float, life_seconds: float) -> None:
     """Raises InvalidId, ExpiredId or NotStored; forged, foreign and junk are never told apart."""
     prefix = RESPONSE if signed.startswith(RESPONSE) else COMPARISON
-    body = _unpack(signed)
-    head, mac = body[:_HEAD], body[_HEAD:]
-    what = prefix.encode() + head + subject.encode()
-    genuine = [hmac.compare_digest(_mac(key, what), mac) for key in secrets.keys]
-    if not signed.startswith(prefix) or not any(genuine):
+    try:
+        body = _unpack(signed)
+    except InvalidId:
+        _signer(secrets, prefix, b"", subject)  # junk takes as long as a forgery
+        raise
+    head = body[:_HEAD]
+    if _signer(secrets, prefix, body, subject) is None or not signed.startswith(prefix):
         raise InvalidId("no such id")
     if now - int.from_bytes(head[12:16], "big") > life_seconds:
         raise ExpiredId("this response can no longer be voted on")

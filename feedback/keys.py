@@ -1,53 +1,95 @@
-"""Every Redis key: name, type, lifetime, who writes, who reads."""
+"""Every Redis key: name, type, lifetime, who writes, who reads.
+
+``append.lua`` builds the keys marked (lua) from the same names; ``test_keys`` holds the two together.
+Scripts and transactions touch keys of several names, so the store is one server (or a primary with
+Sentinel, or a managed one), not a Redis Cluster.
+"""
 
 from __future__ import annotations
 
 P = "heed"
 
-EVENTS = f"{P}:events"  # stream; until archived; gateway writes, workers read (group ARCHIVE)
-ARCHIVE_GROUP = "archive"
-REPORTS = f"{P}:reports"  # hash id → event; for ever; gateway
-VOTES_TOTAL = f"{P}:votes"  # hash alias → int; for ever; gateway writes, workers read
-GENERATION = f"{P}:generation"  # int; for ever; everyone
-SEQUENCE = f"{P}:sequence"  # int; for ever; workers
+EVENTS = f"{P}:events"  # (lua) stream {k: kind, e: event}; until archived; gateway writes, workers read
+ARCHIVE_GROUP = "archive"  # the consumer group of EVENTS
+WAITING = f"{P}:waiting"  # (lua) hash {events, votes} not yet acknowledged; for ever; log; everyone
+DAMAGED = f"{P}:damaged"  # list of entries that do not decode, the last 1000; for ever; workers; people
+REPORTS = f"{P}:reports"  # (lua) hash report id → event; for ever; log writes, gateway and batching read
+VOTES_TOTAL = f"{P}:votes"  # (lua) hash alias → int; for ever; log writes, gateway and workers read
+
+GENERATION = f"{P}:generation"  # int; for ever; registry writes, gateway polls
+CHANGES = (
+    f"{P}:changes"  # channel: the new generation, at every change; registry publishes, gateway may listen
+)
+SEQUENCE = f"{P}:sequence"  # int, newest adapter number; for ever; workers
 ADAPTERS = f"{P}:adapters"  # hash id → JSON; for ever; workers and gateway
 ALIASES = f"{P}:aliases"  # hash name → JSON; for ever; gateway and workers
 EXPERIMENTS = f"{P}:experiments"  # hash name → JSON; for ever; gateway and workers
-ACCESS = f"{P}:keys"  # hash id → JSON; for ever; command line
+ACCESS = f"{P}:keys"  # hash id → JSON without the key; for ever; command line writes, gateway reads
+ENGINES = f"{P}:engines"  # set of engine names; for ever; gateway writes, review reads
+RECEIPTS = f"{P}:receipts"  # hash receipt id → JSON; for ever; forget writes, gateway reads
 
 
 def seen(event_id: str) -> str:
-    """String; a week; the log's own mark that an event was written."""
+    """(lua) String; SEEN_SECONDS; the log's own mark that an event was written."""
     return f"{P}:seen:{event_id}"
 
 
 def response(response_id: str) -> str:
-    """String, JSON summary; as long as votes are taken; log writes, gateway reads."""
+    """(lua) String, JSON of ResponseSummary; as long as votes are taken; log writes, gateway reads."""
     return f"{P}:response:{response_id}"
 
 
-def voices(feedback_id: str) -> str:
-    """List of events, oldest first; as long as votes are taken; log writes, gateway reads."""
+def voice(feedback_id: str) -> str:
+    """(lua) Hash {body, said, time, confirmed, facts, uncounted}: what stands; as long as votes are taken;
+    log writes, gateway reads.
+    """
     return f"{P}:voice:{feedback_id}"
 
 
+def history(feedback_id: str) -> str:
+    """(lua) List of events as they came, the last 32; as long as votes are taken; log; gateway reads."""
+    return f"{P}:history:{feedback_id}"
+
+
+def forgotten(mark: str) -> str:
+    """(lua) String, Unix seconds up to which a subject's events are refused; SEEN_SECONDS; forget writes, log
+    reads. ``mark`` is a hash of the subject.
+    """
+    return f"{P}:forgotten:{mark}"
+
+
 def subject(name: str) -> str:
-    """List of response ids, newest first; as long as votes are taken."""
+    """(lua) List of response ids, newest first, the last 1000; as long as votes are taken; log; gateway."""
     return f"{P}:subject:{name}"
 
 
+def spoken(name: str) -> str:
+    """(lua) Set of the subject's feedback and report ids; as long as votes are taken; log; forget reads."""
+    return f"{P}:spoken:{name}"
+
+
 def counts(experiment: str) -> str:
-    """Hash "arm|field" → number; for ever; log writes, gateway and review read."""
+    """(lua) Hash "arm|field" → number; for ever; log writes, gateway and review read."""
     return f"{P}:counts:{experiment}"
 
 
 def exposed(experiment: str, arm: str) -> str:
-    """HyperLogLog of subjects; for ever; log writes."""
+    """(lua) HyperLogLog of subjects, so 0.8 % off when there are many; for ever; log."""
     return f"{P}:exposed:{experiment}:{arm}"
 
 
+def entered(experiment: str) -> str:
+    """(lua) Set of subjects that entered the experiment; KEEP_SECONDS after the last; log."""
+    return f"{P}:entered:{experiment}"
+
+
+def tallies(experiment: str) -> str:
+    """(lua) Hash "votes|arm|subject" or "pairs|arm|subject" → "won n"; KEEP_SECONDS after the last; log."""
+    return f"{P}:tallies:{experiment}"
+
+
 def engine(name: str) -> str:
-    """String, JSON list of adapters; seconds; gateway writes, review reads."""
+    """String, JSON list of adapter ids; seconds; gateway writes, review reads."""
     return f"{P}:engine:{name}"
 
 
@@ -57,7 +99,7 @@ def loop(alias: str) -> str:
 
 
 def lease(name: str) -> str:
-    """String "holder|token"; seconds; workers."""
+    """Hash {holder, token}; seconds; workers."""
     return f"{P}:lease:{name}"
 
 

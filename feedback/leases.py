@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import redis
 
 from feedback import keys
@@ -29,13 +31,15 @@ class Leases:
     """The lease part of the registry."""
 
     def __init__(self, client: redis.Redis) -> None:
-        self._client = client
+        self._client: Any = client  # redis-py's stubs offer str and bytes for every answer; ours are bytes
         self._acquire = client.register_script(_ACQUIRE)
         self._release = client.register_script(_RELEASE)
 
     def acquire(self, lease: str, holder: str, seconds: float) -> int | None:
         with translated():
-            token = self._acquire(keys=[keys.lease(lease), keys.fence(lease)], args=[holder, int(seconds * 1000)])
+            token = self._acquire(
+                keys=[keys.lease(lease), keys.fence(lease)], args=[holder, int(seconds * 1000)]
+            )
         return None if token is None else int(token)
 
     def check(self, lease: str, token: int) -> None:

@@ -1,14 +1,15 @@
 """The event log on a Redis-protocol server: one stream, and small indexes kept in the same atomic step.
 
 One script writes one event: it refuses a repeat by event id, appends to the stream and updates the
-indexes, all or nothing. A group of events is one pipeline: one round trip, one fsync.
+indexes, all or nothing. A group of events is one pipeline: one round trip, one fsync (the server runs
+``appendfsync always``, so that what it has answered is on disk).
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +17,63 @@ import orjson
 import redis
 
 from feedback import keys
-from feedback.events import Comparison, Event, Label, Report, Response, Vote, decode, encode, kind_of
+from feedback.errors import InvalidRecord
+from feedback.events import Event, Report, Vote, decode, encode, kind_of
+from feedback.facts import SEEN_SECONDS, arm_counts, facts_of, mark_of
+from feedback.ids import feedback_id
 from feedback.protocols import Appended, ArmCounts, Backlog, Entry, ResponseSummary
-from feedback.store import translated
+from feedback.store import Durability, durability, translated
 
-_SCRIPT = (Path(__file__).parent / "append.lua").read_text()
-SEEN_SECONDS = 7 * 86400
-_NUMBERS = ("exposures", "up", "down", "wins", "compared", "errors", "completion_tokens", "duration_seconds")
+logger = logging.getLogger(__name__)
 
-
-def summary_of(event: Response) -> ResponseSummary:
-    """What is remembered of a response, without its text."""
-    return ResponseSummary(
-        response_id=event.response_id,
-        alias=event.alias,
-        adapter=event.adapter,
-        arm=event.arm,
-        experiment=event.experiment,
-        subject=event.subject,
-        time=event.time,
-        comparison_id=event.comparison_id,
-    )
-
-
-def said(event: Vote) -> tuple[Any, ...]:
-    """What makes two votes the same saying."""
-    return (event.rating, event.reasons, event.comment, event.correction)
+_APPEND = (Path(__file__).parent / "append.lua").read_text()
+_ACK = """
+local done = 0
+for i = 2, #ARGV do
+  if redis.call('XACK', KEYS[1], ARGV[1], ARGV[i]) == 1 then
+    done = done + 1
+    redis.call('HINCRBY', KEYS[2], 'events', -1)
+    local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
+    local kind = entry and entry[2][2]
+    if kind == 'vote' or kind == 'comparison' then redis.call('HINCRBY', KEYS[2], 'votes', -1) end
+  end
+end
+return done
+"""
+# Deletes one entry; it waits no more if nobody had acknowledged it.
+_DROP = """
+local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
+if not entry then return 0 end
+local major, minor = string.match(ARGV[2], '(%d+)-(%d+)')
+local waits = redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 1
+for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local last = group[8]
+  if group[2] == ARGV[1] then
+    local m, n = string.match(last, '(%d+)-(%d+)')
+    major, minor, m, n = tonumber(major), tonumber(minor), tonumber(m), tonumber(n)
+    if major > m or (major == m and minor > n) then waits = true end
+  end
+end
+if waits then
+  local kind = entry[2][2]
+  redis.call('HINCRBY', KEYS[2], 'events', -1)
+  if kind == 'vote' or kind == 'comparison' then redis.call('HINCRBY', KEYS[2], 'votes', -1) end
+end
+return redis.call('XDEL', KEYS[1], ARGV[2])
+"""
+_DAMAGED_KEPT = 1000
+_PAGE = 500
 
 
 class RedisEventLog:
-    """See ``protocols.EventLog``."""
+    """See ``protocols.EventLog``. ``response_life_seconds``: how long responses can be voted on."""
 
     def __init__(self, client: redis.Redis, response_life_seconds: float = 30 * 86400.0) -> None:
-        self._client = client
-        self._life = int(response_life_seconds)
-        self._append = client.register_script(_SCRIPT)
+        self._client: Any = client  # redis-py's stubs offer str and bytes for every answer; ours are bytes
+        self._life = max(1, int(response_life_seconds))
+        self._append = client.register_script(_APPEND)
+        self._ack = client.register_script(_ACK)
+        self._drop = client.register_script(_DROP)
 
     def append(self, events: Sequence[Event]) -> list[Appended]:
         if not events:
@@ -58,8 +81,8 @@ class RedisEventLog:
         with translated():
             try:
                 replies = self._run(events)
-            except redis.exceptions.NoScriptError:
-                self._client.script_load(_SCRIPT)
+            except redis.exceptions.NoScriptError:  # a fresh server, or its scripts were flushed
+                self._client.script_load(_APPEND)
                 replies = self._run(events)
         return [
             Appended(event.event_id, reply.decode(), getattr(event, "feedback_id", None))
@@ -69,20 +92,15 @@ class RedisEventLog:
     def _run(self, events: Sequence[Event]) -> list[Any]:
         with self._client.pipeline(transaction=False) as pipe:
             for event in events:
-                pipe.evalsha(self._append.sha, 0, *self._arguments(event))
+                facts = orjson.dumps(facts_of(event, self._life))
+                pipe.execute_command(
+                    "EVALSHA", self._append.sha, 0, kind_of(event), event.event_id, encode(event), facts
+                )
             replies = pipe.execute(raise_on_error=False)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
         return list(replies)
-
-    def _arguments(self, event: Event) -> list[Any]:
-        extra: dict[str, Any] = {"life": self._life, "seen": SEEN_SECONDS}
-        if isinstance(event, Response):
-            extra["summary"] = orjson.dumps(asdict(summary_of(event))).decode()
-        elif isinstance(event, Vote):
-            extra["said"] = orjson.dumps(said(event)).decode()
-        return [kind_of(event), event.event_id, encode(event), orjson.dumps(extra)]
 
     def claim(self, consumer: str, count: int, idle_seconds: float = 60.0) -> list[Entry]:
         with translated():
@@ -90,13 +108,30 @@ class RedisEventLog:
             _, abandoned, *_ = self._client.xautoclaim(
                 keys.EVENTS, keys.ARCHIVE_GROUP, consumer, int(idle_seconds * 1000), "0-0", count=count
             )
-            entries = [entry for entry in abandoned if entry[1]]
-            if len(entries) < count:
+            rows = [row for row in abandoned if row[1]]
+            if len(rows) < count:
                 fresh = self._client.xreadgroup(
-                    keys.ARCHIVE_GROUP, consumer, {keys.EVENTS: ">"}, count=count - len(entries)
+                    keys.ARCHIVE_GROUP, consumer, {keys.EVENTS: ">"}, count=count - len(rows)
                 )
-                entries += [entry for stream in _streams(fresh) for entry in stream]
-        return [Entry(position.decode(), decode(values[b"e"])) for position, values in entries]
+                rows += _rows(fresh)
+        return self._decoded(rows)
+
+    def _decoded(self, rows: Sequence[Any]) -> list[Entry]:
+        """The entries; one that does not decode is set aside, so that it blocks nobody."""
+        entries = []
+        for position, values in rows:
+            try:
+                entries.append(Entry(position.decode(), decode(values[b"e"])))
+            except (InvalidRecord, KeyError) as error:
+                logger.warning("event at %s does not decode and is set aside: %s", position.decode(), error)
+                with translated():
+                    self._client.lpush(
+                        keys.DAMAGED,
+                        orjson.dumps({k.decode(): v.decode(errors="replace") for k, v in values.items()}),
+                    )
+                    self._client.ltrim(keys.DAMAGED, 0, _DAMAGED_KEPT - 1)
+                self.ack([position.decode()])
+        return entries
 
     def _group(self) -> None:
         try:
@@ -108,32 +143,35 @@ class RedisEventLog:
     def ack(self, positions: Sequence[str]) -> None:
         if positions:
             with translated():
-                self._client.xack(keys.EVENTS, keys.ARCHIVE_GROUP, *positions)
+                self._ack(keys=[keys.EVENTS, keys.WAITING], args=[keys.ARCHIVE_GROUP, *positions])
 
     def trim(self) -> int:
+        """See the protocol. The group's progress is read before its pending entries, and both only grow, so a
+        claim in between cannot lose anything.
+        """
         with translated():
             self._group()
-            group = next(
-                g for g in self._client.xinfo_groups(keys.EVENTS) if g["name"] == keys.ARCHIVE_GROUP.encode()
-            )
+            delivered = self._delivered()
             pending = self._client.xpending(keys.EVENTS, keys.ARCHIVE_GROUP)
-            oldest = pending["min"] if pending["pending"] else _after(group["last-delivered-id"])
-            return int(self._client.xtrim(keys.EVENTS, minid=oldest, approximate=False))
+            floor = (
+                min(pending["min"], _after(delivered), key=order) if pending["pending"] else _after(delivered)
+            )
+            return int(self._client.xtrim(keys.EVENTS, minid=floor, approximate=False))
+
+    def _delivered(self) -> str:
+        groups = self._client.xinfo_groups(keys.EVENTS)
+        group = next(g for g in groups if _text(g["name"]) == keys.ARCHIVE_GROUP)
+        return _text(group["last-delivered-id"])
 
     def backlog(self) -> Backlog:
         with translated():
             self._group()
-            self._client.xlen(keys.EVENTS)
-            entries = self._client.xrange(keys.EVENTS, count=5000)
-            group = next(
-                g for g in self._client.xinfo_groups(keys.EVENTS) if g["name"] == keys.ARCHIVE_GROUP.encode()
-            )
-            pending = {row["message_id"] for row in self._client.xpending_range(keys.EVENTS, keys.ARCHIVE_GROUP, "-", "+", 5000)}
-        last = _order(group["last-delivered-id"])
-        waiting = [(p, v) for p, v in entries if _order(p) > last or p in pending]
-        oldest = time.time() - _order(waiting[0][0])[0] / 1000 if waiting else 0.0
-        votes = sum(values[b"k"] in (b"vote", b"comparison") for _, values in waiting)
-        return Backlog(len(waiting), votes, max(0.0, oldest))
+            waiting = self._client.hgetall(keys.WAITING)
+            pending = self._client.xpending(keys.EVENTS, keys.ARCHIVE_GROUP)
+            fresh = self._client.xrange(keys.EVENTS, min="(" + self._delivered(), count=1)
+        heads = [_text(row[0]) for row in fresh] + ([_text(pending["min"])] if pending["pending"] else [])
+        oldest = max((time.time() - order(head)[0] / 1000 for head in heads), default=0.0)
+        return Backlog(int(waiting.get(b"events", 0)), int(waiting.get(b"votes", 0)), max(0.0, oldest))
 
     def votes_total(self, alias: str) -> int:
         with translated():
@@ -145,20 +183,22 @@ class RedisEventLog:
         return None if data is None else ResponseSummary(**orjson.loads(data))
 
     def latest(self, response_id: str, subject: str) -> Vote | None:
-        history = self.history(response_id, subject)
-        newest = max(history, key=lambda vote: vote.time, default=None)
-        return None if newest is None or newest.rating is None else newest
+        with translated():
+            body = self._client.hget(keys.voice(feedback_id(response_id, subject)), "body")
+        event = None if body is None else decode(body)
+        return event if isinstance(event, Vote) and event.rating is not None else None
 
     def history(self, response_id: str, subject: str) -> list[Vote]:
-        from feedback.ids import feedback_id
-
         with translated():
-            stored = self._client.lrange(keys.voices(feedback_id(response_id, subject)), 0, -1)
-        return [event for event in map(decode, stored) if isinstance(event, Vote)]
+            stored = self._client.lrange(keys.history(feedback_id(response_id, subject)), 0, -1)
+        votes = [event for event in map(decode, stored) if isinstance(event, Vote)]
+        return sorted(votes, key=lambda vote: vote.time)
 
     def responses_of(self, subject: str, limit: int = 100) -> list[str]:
+        if limit <= 0:
+            return []
         with translated():
-            return [name.decode() for name in self._client.lrange(keys.subject(subject), 0, limit - 1)]
+            return [_text(name) for name in self._client.lrange(keys.subject(subject), 0, limit - 1)]
 
     def counts(self, experiment: str) -> dict[str, ArmCounts]:
         with translated():
@@ -167,40 +207,88 @@ class RedisEventLog:
             for field, value in stored.items():
                 arm, _, name = field.decode().rpartition("|")
                 table.setdefault(arm, {})[name] = float(value)
-            for arm, row in table.items():
-                row["subjects"] = self._client.pfcount(keys.exposed(experiment, arm))
-        whole = {"exposures", "subjects", "up", "down", "compared", "errors", "completion_tokens"}
-        return {
-            arm: ArmCounts(**{name: int(v) if name in whole else v for name, v in row.items()})
-            for arm, row in table.items()
-        }
+            with self._client.pipeline(transaction=False) as pipe:
+                for arm in table:
+                    pipe.pfcount(keys.exposed(experiment, arm))
+                subjects = pipe.execute()
+        return {arm: arm_counts(row, n) for (arm, row), n in zip(table.items(), subjects, strict=True)}
 
     def reports(self, open_only: bool = True) -> list[Event]:
         with translated():
             stored = self._client.hvals(keys.REPORTS)
         found = [event for event in map(decode, stored) if isinstance(event, Report)]
-        return [event for event in found if event.verdict is None or not open_only]
+        chosen = [event for event in found if event.verdict is None or not open_only]
+        return sorted(chosen, key=lambda event: event.time)
+
+    def forget(self, subject: str, before: float) -> str:
+        with translated():
+            self._group()
+            self._client.set(keys.forgotten(mark_of(subject)), repr(before), ex=SEEN_SECONDS)
+            last = _text(self._client.xinfo_stream(keys.EVENTS)["last-generated-id"])
+            drop_indexes(self._client, subject)
+            self._drop_entries(subject, before)
+        return last
+
+    def _drop_entries(self, subject: str, before: float) -> None:
+        start = "-"
+        while rows := self._client.xrange(keys.EVENTS, min=start, count=_PAGE):
+            for position, values in rows:
+                event = orjson.loads(values.get(b"e", b"{}"))
+                if event.get("subject") == subject and event.get("time", 0.0) <= before:
+                    self._drop(keys=[keys.EVENTS, keys.WAITING], args=[keys.ARCHIVE_GROUP, position])
+            start = "(" + _text(rows[-1][0])
+
+    def passed(self, position: str) -> bool:
+        with translated():
+            self._group()
+            pending = self._client.xpending(keys.EVENTS, keys.ARCHIVE_GROUP)
+        return not pending["pending"] or order(pending["min"]) > order(position)
 
     def ping(self) -> None:
         with translated():
             self._client.ping()
 
+    def durability(self) -> Durability:
+        """The server's persistence settings. Raises StoreUnavailable."""
+        return durability(self._client)
 
-def _streams(reply: Any) -> list[Any]:
-    """XREADGROUP's answer is a list of pairs under RESP2 and a map under RESP3."""
-    if not reply:
-        return []
+
+def drop_indexes(client: Any, subject: str) -> None:
+    """Remove what the indexes hold of a subject; totals and event ids stay."""
+    mine = client.lrange(keys.subject(subject), 0, -1)
+    spoken = [_text(name) for name in client.smembers(keys.spoken(subject))]
+    with client.pipeline(transaction=False) as pipe:
+        for response_id in mine:
+            pipe.delete(keys.response(_text(response_id)))
+        for name in spoken:
+            pipe.delete(keys.voice(name), keys.history(name))
+            pipe.hdel(keys.REPORTS, name)
+        pipe.delete(keys.subject(subject), keys.spoken(subject))
+        for name, data in client.hgetall(keys.EXPERIMENTS).items():
+            pipe.srem(keys.entered(_text(name)), subject)
+            arms = [arm["name"] for arm in orjson.loads(data)["arms"]]
+            fields = [f"{what}|{arm}|{subject}" for what in ("votes", "pairs") for arm in arms]
+            pipe.hdel(keys.tallies(_text(name)), *fields)
+        pipe.execute()
+
+
+def _rows(reply: Any) -> list[Any]:
+    """XREADGROUP's entries: a list of pairs under RESP2, a map of lists under RESP3."""
     if isinstance(reply, dict):
-        return [entries for values in reply.values() for entries in values]
-    return [entries for _, entries in reply]
+        return [row for batches in reply.values() for batch in batches for row in batch]
+    return [row for _, rows in reply or () for row in rows]
 
 
-def _order(position: bytes | str) -> tuple[int, int]:
-    text = position.decode() if isinstance(position, bytes) else position
-    major, _, minor = text.partition("-")
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def order(position: bytes | str) -> tuple[int, int]:
+    """A position as a sort key; the first number is Unix milliseconds."""
+    major, _, minor = _text(position).partition("-")
     return int(major), int(minor or 0)
 
 
-def _after(position: bytes | str) -> str:
-    major, minor = _order(position)
+def _after(position: str) -> str:
+    major, minor = order(position)
     return f"{major}-{minor + 1}"

@@ -1,9 +1,8 @@
-"""An adapter's folder: its manifest, written last, and the checks that its bytes are what the manifest says."""
+"""An adapter's folder: its manifest, written last, and the check that its bytes are what it says."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,7 +10,20 @@ from typing import Any
 
 import orjson
 
+from feedback.durable import fsync_folder, write_durably
 from feedback.errors import InvalidRecord
+
+__all__ = [
+    "Manifest",
+    "adapter_id",
+    "fingerprint",
+    "fsync_folder",
+    "read_manifest",
+    "sha256_of",
+    "verify_files",
+    "write_durably",
+    "write_manifest",
+]
 
 NAME = "manifest.json"
 FILES = frozenset({"adapter_config.json", "adapter_model.safetensors"})
@@ -48,7 +60,7 @@ def adapter_id(sequence: int, digest: str) -> str:
 
 
 def fingerprint(model_path: str) -> str:
-    """16 hex digits over the base's configuration, tokenizer and weights; of its name when it is not a folder."""
+    """16 hex digits over the base's configuration, tokenizer and weights; of a hub name, over the name."""
     folder = Path(model_path)
     digest = hashlib.sha256()
     if not folder.is_dir():
@@ -58,26 +70,6 @@ def fingerprint(model_path: str) -> str:
         if path.exists():
             digest.update(f"{path.name}\0{sha256_of(path)}\0".encode())
     return digest.hexdigest()[:16]
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the folder's entries durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write beside, fsync, rename, fsync the folder."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    fsync_folder(path.parent)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -96,7 +88,9 @@ def read_manifest(folder: Path) -> Manifest:
     if not isinstance(body, dict):
         raise InvalidRecord(NAME, "must be a JSON object")
     known = {field.name for field in fields(Manifest)}
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in body.items() if name in known}
+    values: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in body.items() if name in known
+    }
     try:
         return Manifest(**values)
     except TypeError as error:
@@ -104,7 +98,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def verify_files(folder: Path, manifest: Manifest, root: Path | None = None) -> None:
-    """Raises InvalidRecord naming the file that is missing, foreign, linked, or not what the manifest says."""
+    """Raises InvalidRecord naming the file that is missing, foreign, linked, or not as the manifest says."""
     real = folder.resolve()
     if root is not None and not real.is_relative_to(root.resolve()):
         raise InvalidRecord("path", "lies outside the data directory")
@@ -113,7 +107,9 @@ def verify_files(folder: Path, manifest: Manifest, root: Path | None = None) -> 
         raise InvalidRecord("files", f"must list exactly {', '.join(sorted(FILES))}")
     if present != FILES:
         odd = sorted(present ^ FILES)
-        raise InvalidRecord(odd[0], "is missing" if odd[0] in FILES else "does not belong in an adapter's folder")
+        raise InvalidRecord(
+            odd[0], "is missing" if odd[0] in FILES else "does not belong in an adapter's folder"
+        )
     for name, wanted in manifest.files.items():
         path = folder / name
         if path.is_symlink() or not path.is_file():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from feedback.events import Event, Vote
 
@@ -22,9 +22,9 @@ class Appended:
     """What became of one appended event."""
 
     event_id: str
-    status: Literal[
-        "new", "repeat", "changed"
-    ]  # repeat: said before, nothing written; changed: replaces a vote
+    # repeat: said before, nothing written. changed: the subject had said something else; the newest by time
+    # stands, which is this one unless it comes late, out of a spool.
+    status: Literal["new", "repeat", "changed"]
     feedback_id: str | None = None
 
 
@@ -59,6 +59,14 @@ class ResponseSummary:
     comparison_id: str | None = None
 
 
+class Entered(NamedTuple):
+    """How many subjects had this arm at their first response, while the shares stood as they did."""
+
+    phase: str  # names one setting of all shares; a ramp begins another
+    share: float  # this arm's share then
+    subjects: int
+
+
 @dataclass(frozen=True, slots=True)
 class ArmCounts:
     """Running totals of one arm of an experiment."""
@@ -72,7 +80,18 @@ class ArmCounts:
     errors: int = 0
     completion_tokens: int = 0
     duration_seconds: float = 0.0
-    expected_exposures: float = 0.0  # sum over the experiment's exposures of this arm's propensity, for SRM
+    expected_exposures: float = 0.0  # sum over the experiment's exposures of this arm's propensity
+    entered: tuple[Entered, ...] = ()  # by phase, for the sample ratio; empty: shares were not logged
+    # Sums over the arm's subjects, for variances by subject; 0: not counted. With n votes of which u are up:
+    votes_squared: float = 0.0  # n²
+    up_squared: float = 0.0  # u²
+    up_votes: float = 0.0  # u·n
+    compared_squared: float = 0.0  # the same for comparisons, with n compared of which u were won
+    wins_squared: float = 0.0
+    wins_compared: float = 0.0
+    # Sums over exposures, for the variance of a mean.
+    tokens_squared: float = 0.0
+    duration_squared: float = 0.0  # seconds²
 
 
 class EventLog(Protocol):
@@ -93,7 +112,9 @@ class EventLog(Protocol):
     def backlog(self) -> Backlog: ...
 
     def votes_total(self, alias: str) -> int:
-        """How many votes and comparisons were ever logged for the alias (repeats not counted)."""
+        """How many votes and comparisons were ever logged for the alias; repeats, votes taken back and votes
+        that came too late to stand are not counted.
+        """
 
     def response(self, response_id: str) -> ResponseSummary | None: ...
 
@@ -110,6 +131,15 @@ class EventLog(Protocol):
         """Per arm name."""
 
     def reports(self, open_only: bool = True) -> list[Event]: ...
+
+    def forget(self, subject: str, before: float) -> str:
+        """Drop the subject's events up to ``before`` (Unix seconds) from the log and the indexes, and refuse
+        them for a week if they still come out of a spool or a queue. Totals stay: they name nobody. Returns
+        the log's last position, for ``passed``. Safe to repeat.
+        """
+
+    def passed(self, position: str) -> bool:
+        """Whether no consumer still holds an unacknowledged entry up to ``position``."""
 
     def ping(self) -> None:
         """Raises StoreUnavailable."""
@@ -253,6 +283,15 @@ class Registry(Protocol):
 
     def set_loop(self, alias: str, values: Mapping[str, Any]) -> None:
         """Merge JSON values into the alias's loop state. Does not bump the generation."""
+
+    def put_receipt(self, receipt: Mapping[str, Any]) -> None:
+        """Write the receipt of a wish to be forgotten, by its ``id``. Does not bump the generation."""
+
+    def receipt(self, receipt_id: str) -> dict[str, Any]:
+        """Raises UnknownRecord."""
+
+    def receipts(self) -> list[dict[str, Any]]:
+        """Oldest first."""
 
     def acquire(self, lease: str, holder: str, seconds: float) -> int | None:
         """A fencing token when the lease is free or already the holder's (then the same token and longer);

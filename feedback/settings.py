@@ -1,4 +1,4 @@
-"""The settings every process shares, each ``HEED_<NAME>`` in the environment; ``heed settings`` lists them."""
+"""The settings all processes share, each ``HEED_<NAME>`` in the environment; ``heed settings`` lists them."""
 
 from __future__ import annotations
 

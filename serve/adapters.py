@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from feedback.errors import InvalidTransition, StoreUnavailable, UnknownRecord
@@ -40,16 +41,46 @@ def wanted(table: RouteTable, places: int) -> list[str]:
     newest = sorted(records.values(), key=lambda record: record.created, reverse=True)
     order: list[str | None] = [alias.live for alias in aliases]
     order += [arm.adapter for experiment in table.running.values() for arm in experiment.arms]
-    order += [adapter for alias in aliases for adapter in _rollbacks(table, alias.previous)]
+    order += [
+        adapter
+        for alias in aliases
+        for adapter in islice(_servable(table, alias.previous), KEPT_FOR_ROLLBACK)
+    ]
     for state in ("live", "canary", "candidate"):
         order += [record.id for record in newest if record.state == state]
-    known = (one for one in order if one in records and records[one].state != "rejected")
-    return list(dict.fromkeys(known))[:places]  # type: ignore[arg-type]  # None is not among the records
+    return list(dict.fromkeys(_servable(table, order)))[:places]
 
 
-def _rollbacks(table: RouteTable, previous: Iterable[str | None]) -> list[str]:
-    former = [one for one in previous if one in table.adapters and table.adapters[one].state != "rejected"]
-    return former[:KEPT_FOR_ROLLBACK]  # type: ignore[return-value]  # None is not among the records
+def _servable(table: RouteTable, adapters: Iterable[str | None]) -> Iterator[str]:
+    for adapter in adapters:
+        record = table.adapters.get(adapter or "")
+        if record is not None and record.state != "rejected":
+            yield record.id
+
+
+def seen_by_engines(settings: GatewaySettings, adapter: str) -> str:
+    """The adapter's folder as the engines see it."""
+    return str((settings.engine_adapters_dir or settings.adapters_dir) / adapter)
+
+
+async def load_from(engine: Engine, adapter: str, folder: str) -> None:
+    """Have the engine hold the adapter from this folder; nothing happens when it does. Another gateway may
+    be loading the same at this moment. A name loaded from elsewhere is left of a former life of the engine:
+    the bytes are the same, since the id names them, but that folder may be gone, so it is loaded anew.
+    """
+    engine.loaded = await engine.client.models()
+    if adapter in engine.loaded and engine.loaded[adapter].get("root") != folder:
+        await engine.client.unload(adapter)
+        engine.loaded.pop(adapter)
+    if adapter in engine.loaded:
+        return
+    try:
+        await engine.client.load(adapter, folder)
+    except EngineRefused:
+        engine.loaded = await engine.client.models()
+        if engine.loaded.get(adapter, {}).get("root") != folder:
+            raise
+    engine.loaded[adapter] = {"id": adapter, "root": folder}
 
 
 class Keeper:
@@ -113,7 +144,7 @@ class Keeper:
     async def _make_ready(self, engine: Engine, record: AdapterRecord) -> None:
         try:
             manifest = await self._verified(record)
-            await self._load(engine, record.id)
+            await load_from(engine, record.id, seen_by_engines(self._settings, record.id))
             await prove(
                 engine.client,
                 record.id,
@@ -125,7 +156,7 @@ class Keeper:
             await self._reject(record, str(error))
             return
         except EngineMismatch as error:
-            logger.error("%s: %s: %s", engine.name, record.id, error)
+            logger.warning("%s is not used for %s: %s", engine.name, record.id, error)
             self._later(engine, record.id)
             return
         except EngineError as error:
@@ -147,21 +178,6 @@ class Keeper:
                 verify, folder, base, rank_cap=self._settings.adapter_rank_cap
             )
         return self._fit[record.id]
-
-    async def _load(self, engine: Engine, adapter: str) -> None:
-        """Load unless it is; another gateway may be loading the same at this moment."""
-        folder = str((self._settings.engine_adapters_dir or self._settings.adapters_dir) / adapter)
-        if adapter not in engine.loaded:
-            try:
-                await engine.client.load(adapter, folder)
-                engine.loaded[adapter] = {"id": adapter, "root": folder}
-            except EngineRefused as error:
-                engine.loaded = await engine.client.models()
-                if adapter not in engine.loaded:
-                    raise error
-        root = engine.loaded[adapter].get("root")
-        if root not in {None, folder}:
-            raise EngineMismatch(f"the engine has {adapter} from another folder")
 
     async def _reject(self, record: AdapterRecord, reason: str) -> None:
         """Never to be served. What is live is not changed here: its alias falls back by itself."""
@@ -202,8 +218,8 @@ class Keeper:
         """Fingerprint and shapes of the base, where this machine holds it."""
         model = Path(self._settings.model_path)
         if not model.is_dir():
-            logger.warning("the base %s is not on this machine: adapters are proved by probes alone", model)
-            return Base()
+            logger.warning("the base %s is not on this machine: its shapes cannot be checked", model)
+            return Base("" if model.is_absolute() else fingerprint(str(model)))
         return Base(fingerprint(str(model)), base_shapes(model))
 
     def _table_changed(self, before: RouteTable, after: RouteTable) -> None:

@@ -127,4 +127,4 @@ def needs(scope: Scope) -> Callable[[Request], Caller]:
 ChatCaller = Annotated[Caller, Depends(needs("chat"))]
 AnnotateCaller = Annotated[Caller, Depends(needs("annotate"))]
 ProductCaller = Annotated[Caller, Depends(needs("product"))]
-OpsCaller = Annotated[Caller, Depends(needs("ops"))]
+PRODUCT, OPS = Depends(needs("product")), Depends(needs("ops"))  # where who calls does not matter further

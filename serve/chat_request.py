@@ -65,7 +65,9 @@ class ChatRequest:
         return orjson.dumps(body)
 
 
-def parse_chat(data: bytes, settings: GatewaySettings, *, refuse: frozenset[str] = frozenset()) -> ChatRequest:
+def parse_chat(
+    data: bytes, settings: GatewaySettings, *, refuse: frozenset[str] = frozenset()
+) -> ChatRequest:
     """The chat in ``data``. Raises BadField naming the field that is wrong; ``refuse`` names fields that
     are known but not taken here.
     """
@@ -83,7 +85,9 @@ def parse_chat(data: bytes, settings: GatewaySettings, *, refuse: frozenset[str]
         if value is not None:
             check(request, name, value, settings)
     if not request.messages:
-        raise BadField("messages", "must be a list with at least one message", code="missing_required_parameter")
+        raise BadField(
+            "messages", "must be a list with at least one message", code="missing_required_parameter"
+        )
     if "top_logprobs" in request.sampling and not request.sampling.get("logprobs"):
         raise BadField("top_logprobs", "needs logprobs: true")
     if "tool_choice" in request.sampling and "tools" not in request.sampling:
@@ -155,7 +159,9 @@ def _content(value: Any, where: str) -> str | None:
     texts = []
     for index, part in enumerate(value):
         if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise BadField(f"{where}[{index}]", 'must be a part {"type": "text", "text": "…"}; only text is taken')
+            raise BadField(
+                f"{where}[{index}]", 'must be a part {"type": "text", "text": "…"}; only text is taken'
+            )
         texts.append(part["text"])
     return "".join(texts)
 
@@ -278,7 +284,9 @@ def _tools(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> N
         if not isinstance(function, dict) or tool.get("type") != "function":
             raise BadField(f"{name}[{index}]", 'must be {"type": "function", "function": {…}}')
         _text(function.get("name"), f"{name}[{index}].function.name")
-        kept = {key: function[key] for key in ("name", "description", "parameters", "strict") if key in function}
+        kept = {
+            key: function[key] for key in ("name", "description", "parameters", "strict") if key in function
+        }
         tools.append({"type": "function", "function": kept})
     request.sampling[name] = tools
 
@@ -289,7 +297,9 @@ def _tool_choice(request: ChatRequest, name: str, value: Any, _: GatewaySettings
         return
     function = value.get("function") if isinstance(value, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise BadField(name, 'must be none, auto, required or {"type": "function", "function": {"name": "…"}}')
+        raise BadField(
+            name, 'must be none, auto, required or {"type": "function", "function": {"name": "…"}}'
+        )
     request.sampling[name] = {"type": "function", "function": {"name": function["name"]}}
 
 

@@ -88,6 +88,7 @@ class Record:
             subject=self.subject,
             experiment=self.plan.experiment,
             propensity=self.plan.propensity,
+            arm_shares=dict(self.plan.shares),
             comparison_id=self.comparison_id,
             side=self.side,
             stored=stored,
@@ -102,6 +103,15 @@ class Record:
             engine=self.engine,
             code=200 if self.code == CLIENT_LEFT else self.code,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class RecentPrompt:
+    """A prompt that raters may be asked about."""
+
+    alias: str
+    subject: str
+    messages: tuple[Message, ...]
 
 
 @dataclass(slots=True)
@@ -138,7 +148,7 @@ class Chats:
 
     def __init__(self, pool: Pool, writer: Writer, metrics: Metrics) -> None:
         self._pool, self._writer, self._metrics = pool, writer, metrics
-        self.recent_prompts: deque[tuple[str, tuple[Message, ...]]] = deque(maxlen=RECENT_PROMPTS)
+        self.recent_prompts: deque[RecentPrompt] = deque(maxlen=RECENT_PROMPTS)
         self.recent: OrderedDict[str, tuple[str, str]] = OrderedDict()  # response id → alias, adapter
 
     async def open(self, record: Record, table: RouteTable) -> Upstream:
@@ -146,7 +156,8 @@ class Chats:
         adapter, may take over. The record says what really served. Raises Unavailable, EngineError.
         """
         tried: set[tuple[str, str]] = set()
-        planned, last = record.plan, None
+        planned = record.plan
+        last: EngineError | None = None
 
         def able(adapter: str) -> bool:
             engines = (engine for engine in self._pool.engines if engine.serves(adapter))
@@ -157,9 +168,7 @@ class Chats:
             without = frozenset(name for name, adapter in tried if adapter == plan.adapter)
             engine = self._pool.choose(plan.adapter, without)
             if engine is None:
-                raise last or Unavailable(
-                    "the engine is warming up", code="engine_warming_up", retry_after=2
-                )
+                raise last or Unavailable("the engine is warming up", code="engine_warming_up", retry_after=2)
             record.plan, record.engine = plan, engine.name
             try:
                 return await self._ask(engine, record)
@@ -209,12 +218,24 @@ class Chats:
         plan, request = record.plan, record.request
         self._metrics.chat_requests.labels(plan.alias, plan.arm, plan.adapter, code_label(record.code)).inc()
         if request.stored:
-            self.recent[record.response_id] = (plan.alias, plan.adapter)
-            if len(self.recent) > RECENT_RESPONSES:
-                self.recent.popitem(last=False)
-            if record.comparison_id is None and len(request.messages[-1].get("content") or "") < RECENT_PROMPT_CHARACTERS:
-                self.recent_prompts.append((plan.alias, tuple(request.messages)))
+            self._remember(record)
         self._writer.forget(lambda: self._closing(record))
+
+    def forget(self, subject: str) -> None:
+        """Drop the subject's prompts from memory."""
+        kept = [prompt for prompt in self.recent_prompts if prompt.subject != subject]
+        self.recent_prompts = deque(kept, RECENT_PROMPTS)
+
+    def _remember(self, record: Record) -> None:
+        """For votes that follow, which adapter it was; for raters, the prompt."""
+        self.recent[record.response_id] = (record.plan.alias, record.plan.adapter)
+        if len(self.recent) > RECENT_RESPONSES:
+            self.recent.popitem(last=False)
+        messages = record.request.messages
+        short = sum(len(one.get("content") or "") for one in messages) < RECENT_PROMPT_CHARACTERS
+        if record.comparison_id is None and short and "tools" not in record.request.sampling:
+            prompt = RecentPrompt(record.plan.alias, record.subject, logged_messages(messages))
+            self.recent_prompts.append(prompt)
 
     def _closing(self, record: Record) -> Response:
         """Runs in the writer's thread."""
@@ -275,7 +296,11 @@ def _choice(choice: dict[str, Any]) -> dict[str, Any]:
 def _blind(error: EngineRefused, record: Record) -> EngineRefused:
     """The engine's message without the adapter's name; nothing of a server error's own words."""
     if error.status == 400:
-        message = str(error).replace(record.plan.adapter, record.plan.alias) if record.plan.adapter != BASE else str(error)
+        message = (
+            str(error).replace(record.plan.adapter, record.plan.alias)
+            if record.plan.adapter != BASE
+            else str(error)
+        )
     else:
         message = "the engine is busy" if error.status == 503 else "the engine could not answer"
     return EngineRefused(error.answered, message, error.param)

@@ -112,7 +112,7 @@ class ComparisonStream(Response):
         self._created = int(time.time())
         self._sending = asyncio.Lock()  # two readers, one client: each waits for the other's send
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Pass both on until both are done or the client has left."""
         left = asyncio.ensure_future(until_left(receive))
         left.add_done_callback(lambda task: None if task.cancelled() else self._close())
@@ -158,7 +158,8 @@ class ComparisonStream(Response):
         ids = [record.response_id for record in self._records]
         start = {"role": "assistant", "content": ""}
         choices = [
-            {"index": side, "response_id": ids[side], "delta": start, "finish_reason": None} for side in (0, 1)
+            {"index": side, "response_id": ids[side], "delta": start, "finish_reason": None}
+            for side in (0, 1)
         ]
         return self._chunk(choices)
 
@@ -187,4 +188,3 @@ class ComparisonStream(Response):
         choice = body["choices"][0]
         kept = {"index": side, "delta": choice.get("delta", {}), "finish_reason": choice.get("finish_reason")}
         return self._chunk([kept])
-

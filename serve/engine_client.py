@@ -36,7 +36,9 @@ class EngineClient:
 
     async def load(self, adapter: str, folder: str) -> None:
         """Load an adapter under its own name; names are never used again, so nothing is ever replaced."""
-        await self._call("POST", "/v1/load_lora_adapter", LOADING, {"lora_name": adapter, "lora_path": folder})
+        await self._call(
+            "POST", "/v1/load_lora_adapter", LOADING, {"lora_name": adapter, "lora_path": folder}
+        )
 
     async def unload(self, adapter: str) -> None:
         """Make the engine forget the name; running requests finish, the weights stay until evicted."""
@@ -55,6 +57,14 @@ class EngineClient:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise EngineGarbled("the engine's prompt_logprobs do not parse") from error
 
+    async def tokenize(self, served: str, text: str) -> list[int]:
+        """The text's token ids."""
+        body = await self._json("POST", "/tokenize", CONTROL, {"model": served, "prompt": text})
+        try:
+            return [int(token) for token in body["tokens"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise EngineGarbled("the engine's tokens do not parse") from error
+
     async def open_chat(self, body: bytes, request_id: str) -> aiohttp.ClientResponse:
         """Ask for a chat; returns when the engine's headers are there and its status is 200.
 
@@ -72,13 +82,13 @@ class EngineClient:
         return answer
 
     async def _call(
-        self, method: str, path: str, timeout: aiohttp.ClientTimeout, body: dict[str, Any] | None = None
+        self, method: str, path: str, within: aiohttp.ClientTimeout, body: dict[str, Any] | None = None
     ) -> bytes:
         data = None if body is None else orjson.dumps(body)
         headers = self._headers if data is None else {**self._headers, "content-type": "application/json"}
         try:
             async with self._session.request(
-                method, self.url + path, data=data, headers=headers, timeout=timeout
+                method, self.url + path, data=data, headers=headers, timeout=within
             ) as answer:
                 if answer.status != 200:
                     raise await _refusal(answer)
@@ -87,9 +97,9 @@ class EngineClient:
             raise EngineUnreachable("the engine could not be reached") from error
 
     async def _json(
-        self, method: str, path: str, timeout: aiohttp.ClientTimeout, body: dict[str, Any] | None = None
+        self, method: str, path: str, within: aiohttp.ClientTimeout, body: dict[str, Any] | None = None
     ) -> Any:
-        data = await self._call(method, path, timeout, body)
+        data = await self._call(method, path, within, body)
         try:
             return orjson.loads(data)
         except orjson.JSONDecodeError as error:

@@ -109,6 +109,10 @@ class Pool:
         if not engine.up:
             self._mark(engine, True)
 
+    async def check_all(self) -> None:
+        """One check of every engine, side by side."""
+        await asyncio.gather(*(self.check(engine) for engine in self.engines))
+
     async def watch(self, seconds: float) -> None:
         """Check every engine for ever, each on its own."""
 

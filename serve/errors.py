@@ -20,6 +20,7 @@ HeedError
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -49,7 +50,12 @@ class GatewayError(HeedError):
     kind = "server_error"
 
     def __init__(
-        self, message: str, *, param: str | None = None, code: str | None = None, retry_after: int | None = None
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(message)
         self.param, self.retry_after = param, retry_after
@@ -150,24 +156,25 @@ def translate(error: HeedError) -> GatewayError:
     """What the contract's errors are in HTTP. GatewayErrors pass through."""
     if isinstance(error, GatewayError):
         return error
-    message = str(error)
-    if isinstance(error, InvalidId):
-        return NotFound("there is no such response", code="response_not_found")
-    if isinstance(error, ExpiredId):
-        return Gone("the time to vote on this response is over")
-    if isinstance(error, NotStored):
-        return Unstored("the response was not stored (store: false), so it takes no feedback")
     if isinstance(error, UnknownRecord):
-        return NotFound(message, code=f"{error.kind.replace(' ', '_')}_not_found")
-    if isinstance(error, Conflict | InvalidTransition):
-        return Clash(message)
+        return NotFound(str(error), code=f"{error.kind.replace(' ', '_')}_not_found")
     if isinstance(error, InvalidRecord):
         return BadField(error.field, error.why, status=422)
-    if isinstance(error, SpoolFull):
-        return Unavailable("feedback cannot be kept right now", code="spool_full", retry_after=5)
-    if isinstance(error, StoreUnavailable):
-        return Unavailable("the store is away", code="store_unavailable", retry_after=2)
+    for kind, made in _TRANSLATIONS.items():
+        if isinstance(error, kind):
+            return made(str(error))
     return GatewayError("something went wrong here")
+
+
+_TRANSLATIONS: dict[type[HeedError], Callable[[str], GatewayError]] = {
+    InvalidId: lambda _: NotFound("there is no such response", code="response_not_found"),
+    ExpiredId: lambda _: Gone("the time to vote on this response is over"),
+    NotStored: lambda _: Unstored("the response was not stored (store: false), so it takes no feedback"),
+    Conflict: Clash,
+    InvalidTransition: Clash,
+    SpoolFull: lambda _: Unavailable("feedback cannot be kept now", code="spool_full", retry_after=5),
+    StoreUnavailable: lambda _: Unavailable("the store is away", code="store_unavailable", retry_after=2),
+}
 
 
 def body_of(error: GatewayError) -> dict[str, Any]:
@@ -198,8 +205,8 @@ async def _heed_error(_: Request, error: Exception) -> Response:
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:
-    first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": ""}
-    return response_of(BadField(field_name(first["loc"]), first["msg"], status=422))
+    first: Any = next(iter(error.errors()), {}) if isinstance(error, RequestValidationError) else {}
+    return response_of(BadField(field_name(first.get("loc", ())), first.get("msg", "is wrong"), status=422))
 
 
 _HTTP: dict[int, tuple[str, str]] = {

@@ -17,6 +17,7 @@ from feedback.ids import Secrets
 from feedback.log import RedisEventLog
 from feedback.protocols import EventLog, Registry
 from feedback.registry import RedisRegistry
+from feedback.spool import Spool
 from feedback.store import connect
 from serve.adapters import Keeper
 from serve.auth import Doorman
@@ -28,7 +29,6 @@ from serve.metrics import Metrics
 from serve.routing import RouteTable
 from serve.settings import GatewaySettings
 from serve.snapshot import Snapshot
-from serve.spooling import own_spool
 from serve.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -42,10 +42,10 @@ class Stores:
     registry: Registry
 
     @classmethod
-    def redis(cls, url: str) -> Stores:
+    def redis(cls, settings: GatewaySettings) -> Stores:
         """Both on one Redis. Connects only when first used."""
-        client = connect(url)
-        return cls(RedisEventLog(client), RedisRegistry(client))
+        client = connect(settings.redis_url)
+        return cls(RedisEventLog(client, settings.response_life_seconds), RedisRegistry(client))
 
 
 @dataclass(slots=True)
@@ -88,14 +88,14 @@ class Gateway:
 @asynccontextmanager
 async def running(settings: GatewaySettings, stores: Stores | None = None) -> AsyncIterator[Gateway]:
     """Build all parts, keep their background work going, and stop it in order."""
-    stores = stores or Stores.redis(settings.redis_url)
+    stores = stores or Stores.redis(settings)
     metrics = Metrics()
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
         gateway = _build(settings, stores, metrics, session)
         gateway.writer.start()
         tasks = [
-            asyncio.create_task(_forever(work), name=work.__qualname__)
+            asyncio.create_task(_forever(work))
             for work in (
                 lambda: gateway.snapshot.watch(settings.watch_seconds, settings.reread_seconds),
                 lambda: gateway.pool.watch(settings.engine_health_seconds),
@@ -119,9 +119,7 @@ def _build(
     key = settings.engine_key.get_secret_value()
     pool = Pool(
         [
-            Engine(
-                name, EngineClient(url, key, session, silence_seconds=settings.engine_silence_seconds)
-            )
+            Engine(name, EngineClient(url, key, session, silence_seconds=settings.engine_silence_seconds))
             for name, url in settings.engines.items()
         ],
         metrics,
@@ -129,7 +127,7 @@ def _build(
     )
     writer = Writer(
         stores.log,
-        own_spool(settings.spool_dir, settings.spool_max_bytes),
+        Spool(settings.spool_dir, settings.spool_max_bytes),
         metrics,
         places=settings.writer_queue,
         retry_seconds=settings.store_retry_seconds,

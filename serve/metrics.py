@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -21,6 +21,8 @@ FAST = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0
 TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0)
 FIRST = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 2.0, 4.0, 8.0, 16.0)
 WHOLE = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0)
+Mode: TypeAlias = Literal["livesum", "livemax", "livemostrecent"]
+LAST: Mode = "livemostrecent"  # how several processes' gauges become one
 OTHER = "other"  # the label value of everything that configuration does not know
 CODES = frozenset({200, 400, 401, 403, 404, 409, 413, 422, 429, 499, 500, 502, 503})
 _NAME = re.compile(r"^[a-z_][a-z0-9_]*$")
@@ -31,50 +33,54 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        on = {"registry": self.registry}
-        adapter, most = ["adapter"], "livemostrecent"
-        self.chat_requests = Counter(
-            "heed_chat_requests", "chats answered", ["alias", "arm", "adapter", "code"], **on
+        by_adapter = ("adapter",)
+        self.chat_requests = self._counter(
+            "chat_requests", "chats answered", "alias", "arm", "adapter", "code"
         )
-        self.first_token = Histogram(
-            "heed_time_to_first_token_seconds", "request to first byte", adapter, buckets=FIRST, **on
+        self.first_token = self._histogram(
+            "time_to_first_token_seconds", "request to first byte", FIRST, *by_adapter
         )
-        self.inter_token = Histogram(
-            "heed_inter_token_latency_seconds", "mean pause in a reply", adapter, buckets=TOKEN, **on
+        self.inter_token = self._histogram(
+            "inter_token_latency_seconds", "mean pause in a reply", TOKEN, *by_adapter
         )
-        self.chat_duration = Histogram(
-            "heed_chat_duration_seconds", "request to last byte", adapter, buckets=WHOLE, **on
+        self.chat_duration = self._histogram(
+            "chat_duration_seconds", "request to last byte", WHOLE, *by_adapter
         )
-        self.chat_tokens = Counter("heed_chat_tokens", "tokens", ["adapter", "kind"], **on)
-        self.in_flight = Gauge("heed_chats_in_flight", "chats", multiprocess_mode="livesum", **on)
-        self.overhead = Histogram(
-            "heed_gateway_overhead_seconds", "request received to engine asked", buckets=FAST, **on
+        self.chat_tokens = self._counter("chat_tokens", "tokens", "adapter", "kind")
+        self.in_flight = self._gauge("chats_in_flight", "chats being answered", "livesum")
+        self.overhead = self._histogram("gateway_overhead_seconds", "request received to engine asked", FAST)
+        self.engine_up = self._gauge("engine_up", "1: healthy", LAST, "engine")
+        self.adapter_ready = self._gauge(
+            "engine_adapter_ready", "1: loaded and proved", LAST, "engine", "adapter"
         )
-        self.engine_up = Gauge("heed_engine_up", "1: healthy", ["engine"], multiprocess_mode=most, **on)
-        self.adapter_ready = Gauge(
-            "heed_engine_adapter_ready", "1: loaded and proved", ["engine", "adapter"], multiprocess_mode=most, **on
+        self.votes = self._counter("votes", "votes taken", "adapter", "rating")
+        self.comparisons = self._counter("comparisons", "comparisons taken", "result")
+        self.spool_events = self._gauge("feedback_spool_events", "events on local disk", "livemax")
+        self.unclaimed = self._gauge("feedback_unclaimed_events", "events not yet archived", LAST)
+        self.oldest_unclaimed = self._gauge(
+            "feedback_oldest_unclaimed_seconds", "age of the oldest event not yet archived", LAST
         )
-        self.votes = Counter("heed_votes", "votes taken", ["adapter", "rating"], **on)
-        self.comparisons = Counter("heed_comparisons", "comparisons taken", ["result"], **on)
-        self.spool_events = Gauge(
-            "heed_feedback_spool_events", "on local disk", multiprocess_mode="livesum", **on
+        self.events_dropped = self._counter("events_dropped", "responses that could not be logged", "why")
+        self.swaps = self._counter("swaps", "adapters made ready, or not", "result")
+        self.swap_duration = self._histogram(
+            "swap_duration_seconds", "record seen to proved on an engine", WHOLE
         )
-        self.unclaimed = Gauge(
-            "heed_feedback_unclaimed_events", "not yet archived", multiprocess_mode=most, **on
-        )
-        self.oldest_unclaimed = Gauge(
-            "heed_feedback_oldest_unclaimed_seconds", "age of the oldest", multiprocess_mode=most, **on
-        )
-        self.events_dropped = Counter(
-            "heed_events_dropped", "responses that could not be logged", ["why"], **on
-        )
-        self.swaps = Counter("heed_swaps", "adapters made ready or not", ["result"], **on)
-        self.swap_duration = Histogram(
-            "heed_swap_duration_seconds", "record seen to proved on an engine", buckets=WHOLE, **on
-        )
-        self.refused = Counter("heed_requests_refused", "by a limit or for want of a key", ["code"], **on)
+        self.refused = self._counter("requests_refused", "requests over a limit", "code")
         for reason in ("queue_full", "spool_full"):
             self.events_dropped.labels(reason)
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(f"heed_{name}", about, labels, registry=self.registry)
+
+    def _gauge(self, name: str, about: str, mode: Mode, *labels: str) -> Gauge:
+        return Gauge(f"heed_{name}", about, labels, registry=self.registry, multiprocess_mode=mode)
+
+    def _histogram(self, name: str, about: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(f"heed_{name}", about, labels, buckets=buckets, registry=self.registry)
+
+    def spooled(self) -> int:
+        """Events on this machine's disk that wait for the store, as last measured."""
+        return int(self.registry.get_sample_value("heed_feedback_spool_events") or 0)
 
     def forget_adapters(self, gone: Iterable[str]) -> None:
         """Drop the series of adapters that are no longer served, so that their number stays bounded."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from feedback.experiments import assign
 from feedback.protocols import AdapterRecord, AliasRecord, Arm, ExperimentRecord, KeyRecord
@@ -28,6 +28,7 @@ class Plan:
     arm: str = LIVE
     experiment: str | None = None
     propensity: float = 1.0
+    shares: Mapping[str, float] = field(default_factory=dict)  # of all arms in that draw; empty: none drawn
     sampling: Mapping[str, float | int] = field(default_factory=dict)
     guidelines: str = ""
 
@@ -57,7 +58,8 @@ class RouteTable:
         experiment = self.running.get(alias)
         if experiment is not None:
             arm, propensity = assign(experiment, subject)
-            return _of_arm(record, experiment, arm, propensity)
+            shares = {one.name: one.share for one in experiment.arms}
+            return replace(_of_arm(record, experiment, arm), propensity=propensity, shares=shares)
         return Plan(alias, record.live or BASE, guidelines=record.guidelines)
 
     def _pinned(self, record: AliasRecord, target: str) -> Plan:
@@ -76,7 +78,7 @@ class RouteTable:
         if experiment is not None and len(experiment.arms) > 1:
             first, _ = assign(experiment, subject)
             second = _another(experiment.arms, first, draw)
-            plans = [_of_arm(record, experiment, first, 1.0), _of_arm(record, experiment, second, 1.0)]
+            plans = [_of_arm(record, experiment, first), _of_arm(record, experiment, second)]
         else:
             live = self.plan(alias, None, subject)
             other = live
@@ -94,7 +96,9 @@ class RouteTable:
         if ready(plan.adapter):
             return plan
         if plan.arm == PINNED and plan.adapter != BASE:
-            raise Unavailable(f"{plan.adapter} is not ready on any engine", code="adapter_not_ready", retry_after=2)
+            raise Unavailable(
+                f"{plan.adapter} is not ready on any engine", code="adapter_not_ready", retry_after=2
+            )
         record = self.aliases[plan.alias]
         for adapter in (record.live, *record.previous):
             if adapter is not None and adapter != plan.adapter and ready(adapter):
@@ -102,14 +106,13 @@ class RouteTable:
         return Plan(plan.alias, BASE, arm=FALLBACK, guidelines=plan.guidelines)
 
 
-def _of_arm(record: AliasRecord, experiment: ExperimentRecord, arm: Arm, propensity: float) -> Plan:
+def _of_arm(record: AliasRecord, experiment: ExperimentRecord, arm: Arm) -> Plan:
     sampling = {name: value for name, value in (arm.sampling or {}).items() if name in SAMPLING}
     return Plan(
         record.name,
         arm.adapter or BASE,
         arm=arm.name,
         experiment=experiment.name,
-        propensity=propensity,
         sampling=sampling,
         guidelines=record.guidelines,
     )

@@ -1,10 +1,11 @@
-"""What all feedback has in common: whose response it is, one event per saying, and a status when it is kept."""
+"""What all feedback has in common: whose response it is, one event per saying, a status when it is kept."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import time
+from dataclasses import dataclass
 from typing import Literal
 
 from fastapi import Request
@@ -32,14 +33,23 @@ def said(request: Request, subject: str) -> str:
         return new_event_id()
     if not 0 < len(key) <= MAX_IDEMPOTENCY_KEY:
         raise BadField("Idempotency-Key", f"must have 1 to {MAX_IDEMPOTENCY_KEY} characters")
-    return f"ev-{hashlib.sha256(f'{subject}\n{request.url.path}\n{key}'.encode()).hexdigest()[:32]}"
+    named = f"{subject}\n{request.url.path}\n{key}"
+    return f"ev-{hashlib.sha256(named.encode()).hexdigest()[:32]}"
 
 
-async def say(gateway: Gateway, event: Event) -> tuple[int, Literal["stored", "spooled"]]:
-    """Keep the event; 201 when it is new, 200 when it was said before or replaces what was said, 202 when
-    it waits on the local disk for the store.
-    """
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of a saying."""
+
+    code: int  # 201 new, 200 said before or replaces what was said, 202 waits on the local disk
+    status: Literal["stored", "spooled"]
+    repeat: bool  # nothing was written
+
+
+async def say(gateway: Gateway, event: Event) -> Kept:
+    """Keep the event; returns when it is on a disk."""
     written = await gateway.writer.write(event)
+    said_before = written.appended.status
     if written.status == "spooled":
-        return 202, "spooled"
-    return (201 if written.appended.status == "new" else 200), "stored"
+        return Kept(202, "spooled", False)
+    return Kept(201 if said_before == "new" else 200, "stored", said_before == "repeat")

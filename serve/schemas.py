@@ -272,6 +272,24 @@ class TrainAnswer(BaseModel):
     train_requested: float
 
 
+class MeShown(BaseModel):
+    """What is held about the caller's end user."""
+
+    object: Literal["me"] = "me"
+    subject: str
+    responses: list[dict[str, Any]]
+
+
+class ReceiptShown(BaseModel):
+    """A wish to be forgotten; ``stores`` says when each was clean, in Unix seconds."""
+
+    object: Literal["receipt"] = "receipt"
+    id: str
+    requested: float
+    status: Literal["pending", "done"]
+    stores: dict[str, float | None]
+
+
 class Listing(BaseModel):
     """Any list."""
 

@@ -44,7 +44,9 @@ class GatewaySettings(StoreSettings):
     max_tokens_cap: int = Field(default=8192, gt=0, description="most tokens a chat may ask for")
     max_chats_in_flight: int = Field(default=1024, gt=0, description="most chats answered at once")
     subject_rate: float = Field(
-        default=20.0, ge=0, description="requests a second one subject may keep up where keys are used; 0: any"
+        default=20.0,
+        ge=0,
+        description="requests a second one subject may keep up where keys are used; 0: any",
     )
     subject_burst: int = Field(default=60, gt=0, description="requests a subject may send at once")
 
@@ -56,7 +58,9 @@ class GatewaySettings(StoreSettings):
         default=1.0, gt=0, description="pause before Redis is tried again after it failed"
     )
     watch_seconds: float = Field(default=0.2, gt=0, description="pause between looks at the registry")
-    reread_seconds: float = Field(default=5.0, gt=0, description="the registry is re-read at least this often")
+    reread_seconds: float = Field(
+        default=5.0, gt=0, description="the registry is re-read at least this often"
+    )
 
     adapter_slots: int = Field(default=16, ge=2, description="the engines' --max-cpu-loras; one is kept free")
     adapter_rank_cap: int = Field(default=16, ge=1, description="the engines' --max-lora-rank")
@@ -66,14 +70,18 @@ class GatewaySettings(StoreSettings):
         description="mean difference of log-probabilities between engine and trainer that a probe allows",
     )
     import_dirs: str = Field(
-        default="", description="comma separated folders adapters may be imported from, besides the data directory"
+        default="",
+        description="comma separated folders adapters may be imported from, besides the data directory",
     )
 
     compare_with_base_share: float = Field(
         default=0.25,
         ge=0,
         le=1,
-        description="share of comparisons that set the live adapter against the base, when no experiment runs",
+        description="share of comparisons, while no experiment runs, of the live adapter with the base",
+    )
+    metrics_open: bool = Field(
+        default=True, description="/metrics needs no key; it names adapters and counts, never a user"
     )
     docs: bool = Field(default=True, description="serve /docs and /openapi.json")
 

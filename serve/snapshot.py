@@ -84,13 +84,13 @@ class Snapshot:
             with contextlib.suppress(Conflict):  # another process was first: fine
                 self._registry.put_alias(AliasRecord(name=self._default_alias))
             aliases = self._registry.aliases()
-        experiments = self._registry.experiments()
+        experiments, access = self._registry.experiments(), self._registry.keys()
         return RouteTable(
             generation=generation,
             aliases={alias.name: alias for alias in aliases},
             adapters={adapter.id: adapter for adapter in self._registry.adapters()},
             running={one.alias: one for one in experiments if one.status == "running"},
-            keys={key.digest: key for key in self._registry.keys() if not key.revoked},
+            keys={key.digest: key for key in access if not key.revoked},
         )
 
 
@@ -101,7 +101,9 @@ def _cached_keys(path: Path) -> dict[str, KeyRecord]:
     except FileNotFoundError:
         return {}
     except (orjson.JSONDecodeError, TypeError, KeyError, OSError) as error:
-        logger.warning("the cached keys cannot be read (%s): nobody knows them until the store answers", error)
+        logger.warning(
+            "the cached keys cannot be read (%s): nobody knows them until the store answers", error
+        )
         return {"": KeyRecord(id="k-unreadable", digest="", scopes=(), created=0.0)}
     return {key.digest: key for key in keys}
 

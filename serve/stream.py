@@ -12,7 +12,11 @@ from serve.chats import CLIENT_LEFT, Record, Upstream
 from serve.errors import EngineUnreachable
 from serve.sse import Rename, error_event
 
-HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
+HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
 _BODY = "http.response.body"
 
 
@@ -32,7 +36,7 @@ class ChatStream(Response):
         del self.headers["content-length"]
         self._upstream, self._record, self._finish = upstream, record, finish
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Pass bytes on until the engine is done or the client has left."""
         record, upstream = self._record, self._upstream
         left = asyncio.ensure_future(until_left(receive))

@@ -19,7 +19,7 @@ import numpy as np
 from feedback.errors import HeedError, InvalidRecord
 from feedback.manifest import Manifest, read_manifest, verify_files
 
-CONFIG, WEIGHTS, MANIFEST = "adapter_config.json", "adapter_model.safetensors", "manifest.json"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 MAX_HEADER = 64 * 1024 * 1024
 STEP = 16 * 1024 * 1024  # bytes of weights looked at at once
@@ -75,14 +75,11 @@ def verify(folder: Path, base: Base, *, rank_cap: int) -> Manifest:
     """The manifest of an adapter that is fit to be loaded. Raises UnfitAdapter saying what is wrong."""
     try:
         manifest = read_manifest(folder)
-        verify_files(folder, manifest)
+        verify_files(folder, manifest, folder.parent)
     except (InvalidRecord, OSError) as error:
         raise UnfitAdapter(str(error)) from error
     if manifest.id != folder.name:
         raise UnfitAdapter(f"the manifest is of {manifest.id}, the folder of {folder.name}")
-    strays = {entry.name for entry in folder.iterdir()} - {CONFIG, WEIGHTS, MANIFEST}
-    if strays:
-        raise UnfitAdapter(f"files that do not belong: {', '.join(sorted(strays))}")
     if base.fingerprint and manifest.base != base.fingerprint:
         raise UnfitAdapter(f"trained on base {manifest.base}, served is {base.fingerprint}")
     rank = check_config(folder / CONFIG, rank_cap)
@@ -116,7 +113,8 @@ def check_tensors(file: Path, rank: int, shapes: Mapping[str, tuple[int, ...]] |
     for name, entry in header.items():
         module, side = _split(name, file)
         sides.setdefault(module, set()).add(side)
-        _check_shape(name, module, side, tuple(entry["shape"]), rank, shapes)
+        shape = tuple(entry["shape"])
+        _check_shape(name, shape, (module, side), rank=rank, shapes=shapes)
     halves = sorted(module for module, found in sides.items() if found != {"A", "B"})
     if halves or not sides:
         raise UnfitAdapter(f"{file.name}: no A and B for {halves[0] if halves else 'any module'}")
@@ -132,12 +130,13 @@ def _split(name: str, file: Path) -> tuple[str, str]:
 
 def _check_shape(
     name: str,
-    module: str,
-    side: str,
     shape: tuple[int, ...],
+    where: tuple[str, str],
+    *,
     rank: int,
     shapes: Mapping[str, tuple[int, ...]] | None,
 ) -> None:
+    module, side = where
     along = 0 if side == "A" else 1
     if len(shape) != 2 or shape[along] != rank:
         raise UnfitAdapter(f"{name}: shape {list(shape)} does not have rank {rank}")

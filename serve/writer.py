@@ -27,6 +27,7 @@ from serve.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 GROUP = 512  # most events in one round trip
+MEASURE_SECONDS = 1.0  # counting what is spooled reads the file
 IDLE_SECONDS = 0.5  # how often an idle thread looks whether the spool can be drained
 
 
@@ -54,6 +55,8 @@ class Writer:
         self._retry_seconds = retry_seconds
         self._queue: queue.Queue[_Waiting | None] = queue.Queue(places)
         self._away_until = 0.0
+        self._spooled = True  # whether older events may wait in the spool; so it is at the start
+        self._measured_at = 0.0
         self._thread = threading.Thread(target=self._run, name="heed-writer", daemon=True)
 
     def start(self) -> None:
@@ -97,9 +100,11 @@ class Writer:
     def _turn(self, group: Sequence[_Waiting]) -> None:
         if group:
             self._write_group(group)
-        elif self._spool.pending():
+        elif self._spooled or self._spool.pending():
             self._try_drain()
-        self._metrics.spool_events.set(self._spool.pending())
+        if time.monotonic() - self._measured_at > MEASURE_SECONDS:
+            self._measured_at = time.monotonic()
+            self._metrics.spool_events.set(self._spool.pending())
 
     def _fail(self, group: Sequence[_Waiting], error: Exception) -> None:
         lost = sum(waiting.future is None for waiting in group)
@@ -136,12 +141,13 @@ class Writer:
 
     def _put(self, events: list[Event]) -> list[Written]:
         """To the log; to the spool when the log is away, or older events still wait there."""
-        if not self._spool.pending() or self._try_drain():
+        if not self._spooled or self._try_drain():
             try:
                 if time.monotonic() >= self._away_until:
                     return [Written("stored", one) for one in self._log.append(events)]
             except StoreUnavailable:
                 self._away()
+        self._spooled = True
         return [Written("spooled", one) for one in self._spool.append(events)]
 
     def _try_drain(self) -> bool:
@@ -156,8 +162,11 @@ class Writer:
         except SpoolFull:
             logger.exception("the spool cannot be drained")
             return False
-        logger.info("%d events went from the spool to the log", moved)
-        return not self._spool.pending()
+        self._spooled = False
+        if moved:
+            logger.info("%d events went from the spool to the log", moved)
+            self._metrics.spool_events.set(0)
+        return True
 
     def _away(self) -> None:
         self._away_until = time.monotonic() + self._retry_seconds

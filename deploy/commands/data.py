@@ -1,10 +1,101 @@
-"""Placeholder."""
+"""import, feedback export, forget, keys: data and access."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from deploy.commands.options import Alias, AsJson, Url
+
+feedback = typer.Typer(help="The feedback that was given.", no_args_is_help=True, rich_markup_mode=None)
+keys = typer.Typer(help="Access keys.", no_args_is_help=True, rich_markup_mode=None)
+
+KEY_COLUMNS = ("id", "name", "scopes", "created", "revoked")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    del app
+    app.command(name="import")(import_file)
+    app.add_typer(feedback, name="feedback")
+    app.command()(forget)
+    app.add_typer(keys, name="keys")
+
+
+def import_file(
+    file: Annotated[Path, typer.Argument(help="NDJSON, gzipped or not.")],
+    form: Annotated[str, typer.Option("--format", help="preference, binary, sft or oasst.")],
+    alias: Alias = "heed",
+) -> None:
+    """Bring in feedback that exists already; a file that is imported twice counts once."""
+    from deploy.import_file import import_feedback
+
+    report = import_feedback(file, form, alias)
+    print(report.summary())
+    for skipped in report.skipped[:20]:
+        print(f"  line {skipped.line}: {skipped.why}")
+    if len(report.skipped) > 20:
+        print(f"  … and {len(report.skipped) - 20} more")
+    if not report.lines:
+        raise typer.Exit(1)
+
+
+@feedback.command()
+def export(
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    form: Annotated[str, typer.Option("--format", help="preference, binary, sft or events.")] = "preference",
+    since: Annotated[str | None, typer.Option(help="Only what was said after this time.")] = None,
+    url: Url = None,
+) -> None:
+    """Write the feedback as NDJSON, in the form trainers read."""
+    from deploy.client import find
+
+    draft = out.with_name(f".{out.name}.part")
+    lines = 0
+    with draft.open("wb") as sink:
+        for chunk in find(url).stream("/v1/feedback/export", format=form, since=since):
+            sink.write(chunk)
+            lines += chunk.count(b"\n")
+    draft.replace(out)
+    print(f"{lines} lines in {out}")
+
+
+def forget(subject: Annotated[str, typer.Argument(help="The pseudonym, s-…, as events show it.")]) -> None:
+    """Delete everything a subject has said, from every store."""
+    from deploy.forgetting import forget_subject
+
+    print(forget_subject(subject))
+
+
+@keys.command()
+def create(
+    scope: Annotated[list[str], typer.Option(help="chat, annotate, product, ops or admin; repeat it.")],
+    name: Annotated[str, typer.Option(help="Whose it is.")] = "",
+) -> None:
+    """Make a key and print it: it is shown this once. With the first key, every caller needs one."""
+    from deploy.access_keys import create_key
+    from deploy.store_access import open_store
+
+    record, key = create_key(open_store().registry, scope, name)
+    print(f"{record.id}  {', '.join(record.scopes)}\n{key}")
+
+
+@keys.command("list")
+def list_keys(as_json: AsJson = False) -> None:
+    """All keys, without the keys themselves."""
+    from deploy.show import show
+    from deploy.store_access import open_store
+
+    records = open_store().registry.keys()
+    shown = [{column: getattr(record, column) for column in KEY_COLUMNS} for record in records]
+    show({"object": "list", "data": shown}, KEY_COLUMNS, as_json=as_json)
+
+
+@keys.command()
+def revoke(key_id: Annotated[str, typer.Argument(help="The key's id, k-….")]) -> None:
+    """Let a key open nothing any more."""
+    from deploy.access_keys import revoke_key
+    from deploy.store_access import open_store
+
+    print(f"revoked {revoke_key(open_store().registry, key_id).id}")

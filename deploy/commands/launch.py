@@ -26,11 +26,13 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
+    *,
     model: Annotated[
         str | None, typer.Option(help="Base model: `starter`, a folder, or a Hugging Face name.")
     ] = None,
     engine_url: Annotated[
-        list[str] | None, typer.Option(help="A running engine; repeat it for more. None of our own is started.")
+        list[str] | None,
+        typer.Option(help="A running engine; repeat it for more. None of our own is started."),
     ] = None,
     redis_url: Annotated[
         str | None, typer.Option(help="A running Redis. None of our own is started.")
@@ -76,7 +78,9 @@ def launch_settings(chosen: dict[str, object]) -> LaunchSettings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"])
-        raise SettingsError(f"HEED_{name.upper()} (--{name.replace('_', '-')}) is {first['input']!r}: {first['msg']}") from error
+        raise SettingsError(
+            f"HEED_{name.upper()} (--{name.replace('_', '-')}) is {first['input']!r}: {first['msg']}"
+        ) from error
 
 
 def down(data_dir: DataDir = None) -> None:
@@ -90,9 +94,9 @@ def down(data_dir: DataDir = None) -> None:
 def status(as_json: AsJson = False, data_dir: DataDir = None) -> None:
     """What runs, and how fresh it is."""
     use(data_dir)
-    from deploy.status import as_table, gather
-
     import json
+
+    from deploy.status import as_table, gather
 
     found = gather(launch_settings({}))
     print(json.dumps(found, indent=1) if as_json else as_table(found))

@@ -10,7 +10,9 @@ import typer
 from deploy.commands.options import Alias, AsJson, Reason, Url
 
 train = typer.Typer(help="Start a training round.", no_args_is_help=True, rich_markup_mode=None)
-adapters = typer.Typer(help="Look at adapters, bring one in, release one.", no_args_is_help=True, rich_markup_mode=None)
+adapters = typer.Typer(
+    help="Look at adapters, bring one in, release one.", no_args_is_help=True, rich_markup_mode=None
+)
 
 COLUMNS = ("id", "alias", "state", "parent", "engines_ready", "reason", "created")
 
@@ -30,12 +32,14 @@ def now(
     url: Url = None,
 ) -> None:
     """Start a round with the votes that wait, however few."""
+    from deploy.client import find
     from deploy.rounds import request_round, wait_for_round
 
-    asked = request_round(alias)
+    client = find(url)
+    asked = request_round(client, alias)
     print(f"asked for a training round of {alias}")
     if wait:
-        print(wait_for_round(alias, asked, seconds, url))
+        print(wait_for_round(client, alias, asked, seconds))
 
 
 @adapters.command("list")
@@ -71,7 +75,9 @@ def import_adapter(folder: Path, alias: Alias = "heed", as_json: AsJson = False,
 
 
 @adapters.command()
-def promote(adapter: str, reason: Reason = "promoted by hand", as_json: AsJson = False, url: Url = None) -> None:
+def promote(
+    adapter: str, reason: Reason = "promoted by hand", as_json: AsJson = False, url: Url = None
+) -> None:
     """Make an adapter live on its alias."""
     from deploy.client import find
     from deploy.show import show
@@ -80,7 +86,9 @@ def promote(adapter: str, reason: Reason = "promoted by hand", as_json: AsJson =
 
 
 @adapters.command()
-def retire(adapter: str, reason: Reason = "retired by hand", as_json: AsJson = False, url: Url = None) -> None:
+def retire(
+    adapter: str, reason: Reason = "retired by hand", as_json: AsJson = False, url: Url = None
+) -> None:
     """Take an adapter that is not live out of use."""
     from deploy.client import find
     from deploy.show import show
@@ -88,7 +96,9 @@ def retire(adapter: str, reason: Reason = "retired by hand", as_json: AsJson = F
     show(find(url).post(f"/v1/adapters/{adapter}/retire", {"reason": reason}), (), as_json=as_json)
 
 
-def rollback(alias: Alias = "heed", reason: Reason = "rolled back by hand", as_json: AsJson = False, url: Url = None) -> None:
+def rollback(
+    alias: Alias = "heed", reason: Reason = "rolled back by hand", as_json: AsJson = False, url: Url = None
+) -> None:
     """Go back to what was live before; no request fails."""
     from deploy.client import find
     from deploy.show import show

@@ -10,14 +10,18 @@ import typer
 from deploy.commands.options import Alias, AsJson, Reason, Url
 
 experiments = typer.Typer(help="A/B tests by hand.", no_args_is_help=True, rich_markup_mode=None)
-aliases = typer.Typer(help="Products: guidelines, criteria, loop mode.", no_args_is_help=True, rich_markup_mode=None)
+aliases = typer.Typer(
+    help="Products: guidelines, criteria, loop mode.", no_args_is_help=True, rich_markup_mode=None
+)
 
 EXPERIMENT_COLUMNS = ("name", "alias", "status", "owner", "arms", "created")
 ALIAS_COLUMNS = ("name", "live", "mode", "criteria", "guidelines")
-ARM_COLUMNS = ("name", "adapter", "share", "exposures", "subjects", "up", "down", "up_rate", "win_rate", "probability_best", "expected_loss")  # fmt: skip
+ARM_COLUMNS: tuple[str, ...] = ("name", "adapter", "share", "exposures", "subjects", "up", "down")
+ARM_COLUMNS += ("up_rate", "win_rate", "probability_best", "expected_loss")
 
 Arms = Annotated[
-    list[str], typer.Option("--arm", help="NAME=ADAPTER:SHARE, e.g. control=base:0.9 new=a-000003-…:0.1; repeat it.")
+    list[str],
+    typer.Option("--arm", help="NAME=ADAPTER:SHARE, e.g. control=base:0.9 new=a-000003-…:0.1; repeat it."),
 ]
 
 
@@ -41,7 +45,9 @@ def parse_arm(text: str) -> dict[str, Any]:
 
 
 @experiments.command("list")
-def list_experiments(alias: Annotated[str | None, typer.Option()] = None, as_json: AsJson = False, url: Url = None) -> None:
+def list_experiments(
+    alias: Annotated[str | None, typer.Option()] = None, as_json: AsJson = False, url: Url = None
+) -> None:
     """All experiments, or those of an alias."""
     from deploy.client import find
     from deploy.show import show
@@ -59,13 +65,18 @@ def create(name: str, arm: Arms, alias: Alias = "heed", as_json: AsJson = False,
     show(find(url).post("/v1/experiments", body), (), as_json=as_json)
 
 
+Shares = Annotated[list[str], typer.Option("--share", help="ARM=SHARE; repeat it for every arm.")]
+
+
 @experiments.command()
-def ramp(name: str, arm: Arms, reason: Reason = "ramp by hand", as_json: AsJson = False, url: Url = None) -> None:
+def ramp(
+    name: str, share: Shares, reason: Reason = "ramp by hand", as_json: AsJson = False, url: Url = None
+) -> None:
     """Change the shares of a running experiment; who is in an arm that grows stays in it."""
     from deploy.client import find
     from deploy.show import show
 
-    body = {"arms": [parse_arm(text) for text in arm], "reason": reason}
+    body = {"shares": dict(parse_number(text, "--share") for text in share), "reason": reason}
     show(find(url).patch(f"/v1/experiments/{name}", body), (), as_json=as_json)
 
 
@@ -104,15 +115,22 @@ def list_aliases(as_json: AsJson = False, url: Url = None) -> None:
     show(find(url).get("/v1/aliases"), ALIAS_COLUMNS, as_json=as_json)
 
 
-Guidelines = Annotated[str | None, typer.Option(help="System prompt put before every chat; @FILE reads a file.")]
-Criteria = Annotated[list[str] | None, typer.Option("--criterion", help="NAME=WEIGHT; repeat it. Replaces the former.")]
+Guidelines = Annotated[
+    str | None, typer.Option(help="System prompt put before every chat; @FILE reads a file.")
+]
+Criteria = Annotated[
+    list[str] | None, typer.Option("--criterion", help="NAME=WEIGHT; repeat it. Replaces the former.")
+]
 Mode = Annotated[str | None, typer.Option(help="auto, approve (people promote) or off.")]
-Thresholds = Annotated[list[str] | None, typer.Option("--threshold", help="SETTING=NUMBER of this alias; repeat it.")]
+Thresholds = Annotated[
+    list[str] | None, typer.Option("--threshold", help="SETTING=NUMBER of this alias; repeat it.")
+]
 
 
 @aliases.command("create")
 def create_alias(
     name: str,
+    *,
     guidelines: Guidelines = None,
     criterion: Criteria = None,
     mode: Mode = None,
@@ -131,6 +149,7 @@ def create_alias(
 @aliases.command("set")
 def set_alias(
     name: str,
+    *,
     guidelines: Guidelines = None,
     criterion: Criteria = None,
     mode: Mode = None,

@@ -45,7 +45,9 @@ class KnownHosts:
             elif name == b"origin":
                 origin = value.decode("latin-1")
         if not self._known(scope, name_of(host)):
-            raise Forbidden(f"host {host[:100]!r} is not served here: HEED_ALLOWED_HOSTS", code="unknown_host")
+            raise Forbidden(
+                f"host {host[:100]!r} is not served here: HEED_ALLOWED_HOSTS", code="unknown_host"
+            )
         if origin and origin.lower().partition("://")[2] != host.lower():
             raise Forbidden("requests from other origins are not taken", code="foreign_origin")
 

@@ -45,9 +45,7 @@ async def chat(request: Request) -> Response:
         raise _counted(gateway, record, translate(error)) from error
 
 
-def planned(
-    gateway: Gateway, caller: Caller, request: Request, asked: ChatRequest, began: float
-) -> Record:
+def planned(gateway: Gateway, caller: Caller, request: Request, asked: ChatRequest, began: float) -> Record:
     """Who asks, which arm answers, and under which id."""
     subject = limited_subject(gateway, caller, request, asked.safety_identifier, asked.user)
     if asked.pinned is not None:
@@ -90,4 +88,3 @@ def _counted(gateway: Gateway, record: Record | None, error: GatewayError) -> Ga
         alias = record.plan.alias if record is not None else OTHER
         gateway.metrics.chat_requests.labels(alias, OTHER, OTHER, code_label(error.status)).inc()
     return error
-

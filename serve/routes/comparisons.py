@@ -69,16 +69,17 @@ async def prefer(body: ComparisonBody, request: Request, caller: ChatCaller, par
         reasons=tuple(body.reasons),
         comment=body.comment,
     )
-    status, written = await say(parts, event)
-    parts.metrics.comparisons.labels(_result(body)).inc()
+    kept = await say(parts, event)
+    if not kept.repeat:
+        parts.metrics.comparisons.labels(_result(body)).inc()
     answer = {
         "feedback_id": event.feedback_id,
         "comparison_id": body.comparison_id,
         "preferred": body.preferred,
         "ranking": ranking,
-        "status": written,
+        "status": kept.status,
     }
-    return json_answer(answer, status)
+    return json_answer(answer, kept.code)
 
 
 def _ranking(body: ComparisonBody, subject: str, parts: Parts) -> tuple[tuple[str, ...], ...]:

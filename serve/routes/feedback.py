@@ -82,19 +82,19 @@ async def take_back(
 
 
 async def _kept(parts: Gateway, event: Vote, *, retried: bool = False) -> Response:
-    status, written = await say(parts, event)
-    if status == 200 and retried:
+    kept = await say(parts, event)
+    if kept.repeat and retried:
         await run_in_threadpool(_same_as_before, parts, event)
-    if event.rating is None and status == 201:
-        status = 200
-    _count(parts, event.response_id, event.rating)
+    if not kept.repeat:
+        _count(parts, event.response_id, event.rating)
+    code = 200 if event.rating is None and kept.code == 201 else kept.code
     answer = {
         "feedback_id": event.feedback_id,
         "response_id": event.response_id,
         "rating": event.rating,
-        "status": written,
+        "status": kept.status,
     }
-    return json_answer(answer, status)
+    return json_answer(answer, code)
 
 
 def _same_as_before(parts: Gateway, event: Vote) -> None:

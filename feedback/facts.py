@@ -1,0 +1,118 @@
+"""What the indexes need to know of an event: what tells a repeat, and its place in experiments."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from feedback.events import Comparison, Event, Label, Report, Response, Vote
+from feedback.ids import feedback_id
+from feedback.protocols import ArmCounts, Entered, ResponseSummary
+
+SEEN_SECONDS = 7 * 86400  # how long a repeated event id is recognised
+KEEP_SECONDS = 90 * 86400  # how long an experiment that nobody sees any more keeps its subjects
+HISTORY = 32  # sayings kept of one subject on one thing
+SUBJECT_RESPONSES = 1000  # response ids kept of one subject
+
+_WHOLE = {"exposures", "subjects", "up", "down", "compared", "errors", "completion_tokens"}
+
+
+def summary_of(event: Response) -> ResponseSummary:
+    """What is remembered of a response, without its text."""
+    return ResponseSummary(
+        response_id=event.response_id,
+        alias=event.alias,
+        adapter=event.adapter,
+        arm=event.arm,
+        experiment=event.experiment,
+        subject=event.subject,
+        time=event.time,
+        comparison_id=event.comparison_id,
+    )
+
+
+def said(event: Vote | Comparison | Label) -> str:
+    """The content: two sayings of equal content are one."""
+    match event:
+        case Vote():
+            parts: list[Any] = [event.rating, event.reasons, event.comment, event.correction]
+        case Comparison():
+            ranking = [sorted(group) for group in event.ranking]
+            parts = [ranking, event.both_bad, event.preferred_side, event.reasons, event.comment]
+        case Label():
+            parts = [sorted(event.labels.items())]
+    return orjson.dumps(parts).decode()
+
+
+def entry_field(shares: dict[str, float], arm: str) -> str:
+    """The counter of subjects that entered the arm under these shares: ``entered:<phase>:<share>``."""
+    phase = hashlib.sha256(orjson.dumps(sorted(shares.items()))).hexdigest()[:8]
+    return f"entered:{phase}:{shares[arm]!r}"
+
+
+def mark_of(subject: str) -> str:
+    """What stands for a subject that asked to be forgotten: says whether, not who."""
+    return hashlib.sha256(f"forgotten\0{subject}".encode()).hexdigest()[:24]
+
+
+def facts_of(event: Event, life_seconds: int) -> dict[str, Any]:
+    """The facts ``append.lua`` works on; ``life_seconds``: how long votes on a response are taken."""
+    facts: dict[str, Any] = {
+        "life": life_seconds,
+        "seen": SEEN_SECONDS,
+        "keep": KEEP_SECONDS,
+        "subject": event.subject,
+        "mark": mark_of(event.subject),
+        "alias": event.alias,
+        "time": repr(event.time),
+    }
+    match event:
+        case Response():
+            facts |= _response_facts(event)
+        case Report():
+            facts["report_id"] = event.report_id
+        case _:
+            facts |= {"feedback_id": event.feedback_id, "said": said(event)}
+    if isinstance(event, Vote):
+        facts |= {"response_id": event.response_id, "rating": event.rating}
+    if isinstance(event, Comparison):
+        facts["ranking"] = event.ranking
+    return facts
+
+
+def voices_of(event: Response) -> list[str]:
+    """The ids under which the subject may have spoken about the response before it was logged."""
+    things = [event.response_id, *([event.comparison_id] if event.comparison_id else [])]
+    return [feedback_id(thing, event.subject) for thing in things]
+
+
+def _response_facts(event: Response) -> dict[str, Any]:
+    shares = event.arm_shares
+    return {
+        "response_id": event.response_id,
+        "summary": orjson.dumps(asdict(summary_of(event))).decode(),
+        "comparison_id": event.comparison_id,
+        "experiment": event.experiment,
+        "arm": event.arm,
+        "code": event.code,
+        "tokens": event.completion_tokens,
+        "duration": event.duration,
+        "voices": voices_of(event),
+        "shares": [[arm, share, entry_field(shares, arm)] for arm, share in shares.items()] or None,
+    }
+
+
+def arm_counts(row: dict[str, float], subjects: int) -> ArmCounts:
+    """One arm's counters, by field name, as its ArmCounts."""
+    values: dict[str, Any] = {"subjects": subjects}
+    entered = []
+    for name, value in row.items():
+        if name.startswith("entered:"):
+            _, phase, share = name.split(":")
+            entered.append(Entered(phase, float(share), int(value)))
+        else:
+            values[name] = round(value) if name in _WHOLE else value
+    return ArmCounts(**values, entered=tuple(sorted(entered)))

@@ -1,0 +1,209 @@
+"""The event log in process: the twin of ``log.RedisEventLog``."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from feedback.events import Comparison, Event, Label, Report, Response, Vote
+from feedback.facts import HISTORY, SUBJECT_RESPONSES, mark_of, said, summary_of, voices_of
+from feedback.ids import feedback_id
+from feedback.protocols import Appended, ArmCounts, Backlog, Entry, ResponseSummary
+from feedback.totals import Totals
+
+Spoken = Vote | Comparison | Label
+
+
+@dataclass(slots=True)
+class _Voice:
+    """What one subject said about one thing."""
+
+    standing: Spoken
+    confirmed: float  # time of the newest saying of the same content
+    history: list[Spoken] = field(default_factory=list)
+    uncounted: int = 0
+
+
+@dataclass(slots=True)
+class _Claim:
+    consumer: str
+    since: float  # monotonic
+
+
+class MemoryEventLog:
+    """See ``protocols.EventLog``."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._stream: dict[str, tuple[Event, float]] = {}
+        self._next = 1
+        self._delivered = 0
+        self._claims: dict[str, _Claim] = {}
+        self._seen: set[str] = set()
+        self._voices: dict[str, _Voice] = {}
+        self._responses: dict[str, ResponseSummary] = {}
+        self._subjects: defaultdict[str, list[str]] = defaultdict(list)
+        self._reports: dict[str, Report] = {}
+        self._votes: defaultdict[str, int] = defaultdict(int)
+        self._forgotten: dict[str, float] = {}
+        self._totals = Totals(self._responses.get)
+
+    def append(self, events: Sequence[Event]) -> list[Appended]:
+        with self._lock:
+            return [self._append(event) for event in events]
+
+    def _append(self, event: Event) -> Appended:
+        fid = getattr(event, "feedback_id", None)
+        if event.event_id in self._seen or event.time <= self._forgotten.get(mark_of(event.subject), -1.0):
+            return Appended(event.event_id, "repeat", fid)
+        status, streamed = "new", True
+        match event:
+            case Response():
+                self._respond(event)
+            case Report():
+                self._reports[event.report_id] = event
+            case _:
+                status, streamed = self._say(event)
+        if status != "repeat":
+            self._seen.add(event.event_id)
+        if streamed:
+            self._stream[f"{self._next}-0"] = (event, time.time())
+            self._next += 1
+        return Appended(event.event_id, status, fid)  # type: ignore[arg-type]
+
+    def _say(self, event: Spoken) -> tuple[str, bool]:
+        voice = self._voices.get(event.feedback_id)
+        if voice is None:
+            self._voices[event.feedback_id] = voice = _Voice(event, event.time, [event])
+            self._stand(voice, event)
+            return "new", True
+        if said(voice.standing) == said(event):
+            voice.confirmed = max(voice.confirmed, event.time)
+            return "repeat", False
+        voice.history = [*voice.history, event][-HISTORY:]
+        if event.time < voice.confirmed:  # late: something newer stands
+            return "changed", event.time < voice.standing.time
+        self._totals.tally(voice.standing, -1)
+        voice.standing, voice.confirmed = event, event.time
+        self._stand(voice, event)
+        return "changed", True
+
+    def _stand(self, voice: _Voice, event: Spoken) -> None:
+        self._totals.tally(event, 1)
+        if isinstance(event, Label) or (isinstance(event, Vote) and event.rating is None):
+            return
+        response_id = event.response_id if isinstance(event, Vote) else event.ranking[0][0]
+        known = self._responses.get(response_id)
+        alias = known.alias if known else event.alias
+        if alias is None:
+            voice.uncounted += 1
+        else:
+            self._votes[alias] += 1
+
+    def _respond(self, event: Response) -> None:
+        self._responses[event.response_id] = summary_of(event)
+        self._subjects[event.subject] = [event.response_id, *self._subjects[event.subject]][
+            :SUBJECT_RESPONSES
+        ]
+        self._totals.expose(event)
+        for fid in voices_of(event):
+            voice = self._voices.get(fid)
+            if voice is not None:
+                self._totals.tally(voice.standing, 1, only=event.response_id)
+                self._votes[event.alias] += voice.uncounted
+                voice.uncounted = 0
+
+    def claim(self, consumer: str, count: int, idle_seconds: float = 60.0) -> list[Entry]:
+        now = time.monotonic()
+        with self._lock:
+            abandoned = [p for p, claim in self._claims.items() if now - claim.since >= idle_seconds]
+            chosen = sorted(abandoned, key=_order)[:count]
+            while len(chosen) < count and self._delivered + 1 < self._next:
+                self._delivered += 1
+                if f"{self._delivered}-0" in self._stream:  # else its subject was forgotten
+                    chosen.append(f"{self._delivered}-0")
+            for position in chosen:
+                self._claims[position] = _Claim(consumer, now)
+            return [Entry(position, self._stream[position][0]) for position in chosen]
+
+    def ack(self, positions: Sequence[str]) -> None:
+        with self._lock:
+            for position in positions:
+                self._claims.pop(position, None)
+
+    def trim(self) -> int:
+        with self._lock:
+            floor = min((_order(position) for position in self._claims), default=self._delivered + 1)
+            gone = [position for position in self._stream if _order(position) < floor]
+            for position in gone:
+                del self._stream[position]
+            return len(gone)
+
+    def backlog(self) -> Backlog:
+        with self._lock:
+            waiting = [
+                item for p, item in self._stream.items() if _order(p) > self._delivered or p in self._claims
+            ]
+        votes = sum(isinstance(event, Vote | Comparison) for event, _ in waiting)
+        oldest = max((time.time() - since for _, since in waiting), default=0.0)
+        return Backlog(len(waiting), votes, max(0.0, oldest))
+
+    def votes_total(self, alias: str) -> int:
+        return self._votes.get(alias, 0)
+
+    def response(self, response_id: str) -> ResponseSummary | None:
+        return self._responses.get(response_id)
+
+    def latest(self, response_id: str, subject: str) -> Vote | None:
+        voice = self._voices.get(feedback_id(response_id, subject))
+        standing = None if voice is None else voice.standing
+        return standing if isinstance(standing, Vote) and standing.rating is not None else None
+
+    def history(self, response_id: str, subject: str) -> list[Vote]:
+        voice = self._voices.get(feedback_id(response_id, subject))
+        votes = [] if voice is None else [event for event in voice.history if isinstance(event, Vote)]
+        return sorted(votes, key=lambda vote: vote.time)
+
+    def responses_of(self, subject: str, limit: int = 100) -> list[str]:
+        return self._subjects.get(subject, [])[: max(0, limit)]
+
+    def counts(self, experiment: str) -> dict[str, ArmCounts]:
+        with self._lock:
+            return self._totals.counts(experiment)
+
+    def reports(self, open_only: bool = True) -> list[Event]:
+        chosen = [report for report in self._reports.values() if report.verdict is None or not open_only]
+        return sorted(chosen, key=lambda report: report.time)
+
+    def forget(self, subject: str, before: float) -> str:
+        with self._lock:
+            self._forgotten[mark_of(subject)] = before
+            for response_id in self._subjects.pop(subject, []):
+                self._responses.pop(response_id, None)
+            self._voices = {k: v for k, v in self._voices.items() if v.standing.subject != subject}
+            for report_id in [k for k, report in self._reports.items() if report.subject == subject]:
+                del self._reports[report_id]
+            self._totals.forget(subject)
+            gone = [
+                p
+                for p, (event, _) in self._stream.items()
+                if event.subject == subject and event.time <= before
+            ]
+            for position in gone:
+                del self._stream[position]
+                self._claims.pop(position, None)
+            return f"{self._next - 1}-0"
+
+    def passed(self, position: str) -> bool:
+        with self._lock:
+            return all(_order(claimed) > _order(position) for claimed in self._claims)
+
+    def ping(self) -> None:
+        """Always there."""
+
+
+def _order(position: str) -> int:
+    return int(position.partition("-")[0])

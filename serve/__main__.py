@@ -1,0 +1,74 @@
+"""``python -m serve``: the gateway under uvicorn, one process or several on one port."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import sys
+
+import uvicorn
+
+from feedback.errors import HeedError, SettingsError
+from serve.auth import is_loopback
+from serve.settings import GatewaySettings
+
+
+def main() -> int:
+    """Run until told to stop; 2 when the settings do not allow to start."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = GatewaySettings()
+    try:
+        check_address(settings)
+    except HeedError as error:
+        print(f"heed gateway: {error}", file=sys.stderr)  # noqa: T201 - the operator is to see it
+        return 2
+    if settings.gateway_workers > 1:
+        share_metrics(settings)
+    uvicorn.run(
+        "serve.app:create_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.gateway_workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        log_level="info",
+        timeout_graceful_shutdown=20,
+        backlog=4096,
+    )
+    return 0
+
+
+def check_address(settings: GatewaySettings) -> None:
+    """Raises SettingsError for an address that others can reach while no key is configured."""
+    if is_loopback(settings.host) or settings.admin_key.get_secret_value():
+        return
+    from serve.gateway import Stores
+    from serve.snapshot import Snapshot
+
+    stores = Stores.redis(settings)
+    snapshot = Snapshot(stores.registry, settings.default_alias, settings.run_dir / "keys.json")
+    asyncio.run(snapshot.refresh())
+    if not snapshot.table.keys:
+        raise SettingsError(
+            f"HEED_HOST={settings.host} can be reached by others and no key is configured: "
+            "make one with `heed keys create --scope admin`, set HEED_ADMIN_KEY, or use HEED_HOST=127.0.0.1"
+        )
+
+
+def share_metrics(settings: GatewaySettings) -> None:
+    """A fresh folder in which the processes keep their metrics; must be set before they are imported."""
+    folder = settings.run_dir / "metrics"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

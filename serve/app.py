@@ -1,0 +1,115 @@
+"""The application: its parts' life, its middleware, its routes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.middleware import Middleware
+from starlette.types import Scope
+
+from serve import errors
+from serve.gateway import Stores, running
+from serve.middleware.bodies import BodyCap
+from serve.middleware.headers import SecurityHeaders
+from serve.middleware.hosts import KnownHosts
+from serve.routes import (
+    adapters,
+    aliases,
+    annotating,
+    chat,
+    comparisons,
+    experiments,
+    exports,
+    feedback,
+    health,
+    labels,
+    loop,
+    me,
+    models,
+    pages,
+)
+from serve.schemas import ChatBody, ErrorAnswer
+from serve.settings import GatewaySettings
+
+ROUTERS = (
+    chat,
+    comparisons,
+    feedback,
+    labels,
+    me,
+    annotating,
+    models,
+    aliases,
+    adapters,
+    experiments,
+    loop,
+    exports,
+    health,
+    pages,
+)
+
+
+def create_app(settings: GatewaySettings | None = None, stores: Stores | None = None) -> FastAPI:
+    """The gateway as an ASGI application. ``stores`` replaces Redis in tests."""
+    settings = settings or GatewaySettings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with running(settings, stores) as gateway:
+            app.state.gateway = gateway
+            await gateway.snapshot.refresh()
+            await gateway.pool.check_all()
+            yield
+
+    def keyless(scope: Scope) -> bool:
+        return bool(scope["app"].state.gateway.doorman.keyless)
+
+    app = FastAPI(
+        title="Heed",
+        description="A chat server that learns from the people it serves.",
+        version=installed_version(),
+        lifespan=lifespan,
+        middleware=[  # outermost first
+            Middleware(SecurityHeaders),
+            Middleware(KnownHosts, allowed=settings.host_names, keyless=keyless),
+            Middleware(BodyCap, most=settings.max_body_bytes),
+        ],
+        docs_url="/docs" if settings.docs else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.docs else None,
+        responses={code: {"model": ErrorAnswer} for code in (400, 401, 403, 404, 409, 422, 429, 503)},
+    )
+    errors.install(app)
+    for module in ROUTERS:
+        app.include_router(module.router)
+    app.openapi = lambda: _documented(app)  # type: ignore[method-assign]
+    return app
+
+
+def installed_version() -> str:
+    """The distribution's version; of a source tree that was not installed, 0."""
+    try:
+        return version("heed")
+    except PackageNotFoundError:
+        return "0"
+
+
+def _documented(app: FastAPI) -> dict[str, Any]:
+    """/openapi.json with the chat's body, which is checked by hand, and the access key."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        parts = schema["components"]
+        body = ChatBody.model_json_schema(ref_template="#/components/schemas/{model}")
+        parts["schemas"].update(body.pop("$defs", {}))
+        parts["schemas"]["ChatBody"] = body
+        parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        schema["security"] = [{"key": []}, {}]
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,55 @@
+"""Health, readiness, metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from feedback.errors import StoreUnavailable
+from serve.gateway import Gateway
+from serve.routes.parts import Parts, json_answer
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz")
+async def healthz() -> Response:
+    """The process lives."""
+    return json_answer({"status": "ok"})
+
+
+@router.get("/readyz")
+async def readyz(parts: Parts) -> Response:
+    """It can answer a chat. Redis is told of but not needed."""
+    ready = parts.pool.any_up
+    body = {
+        "status": "ready" if ready else "the engine is warming up",
+        "engines": {engine.name: "up" if engine.up else "down" for engine in parts.pool.engines},
+        "store": "up" if parts.snapshot.store_up else "away",
+    }
+    return json_answer(body, 200 if ready else 503, None if ready else {"retry-after": "2"})
+
+
+@router.get("/metrics")
+def metrics(request: Request, parts: Parts) -> Response:
+    """Prometheus' text format, with the gauges that the workers published."""
+    if not parts.settings.metrics_open:
+        parts.doorman.caller(request).need("ops")
+    table = parts.table
+    states = {one.id: one.state for one in sorted(table.adapters.values(), key=lambda one: one.created)[-64:]}
+    return Response(parts.metrics.scrape(states, _published(parts)), media_type=CONTENT_TYPE_LATEST)
+
+
+def _published(parts: Gateway) -> dict[str, Any]:
+    """Alias → the gauges of its workers; the backlog is measured here. Nothing while the store is away."""
+    if not parts.snapshot.store_up:
+        return {}
+    try:
+        backlog = parts.log.backlog()
+        parts.metrics.unclaimed.set(backlog.events)
+        parts.metrics.oldest_unclaimed.set(backlog.oldest_seconds)
+        return {alias: parts.registry.loop(alias).get("metrics") or {} for alias in parts.table.aliases}
+    except StoreUnavailable:
+        return {}

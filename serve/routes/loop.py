@@ -1,0 +1,83 @@
+"""The loop: what it does now, and a request to train."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from feedback.protocols import AdapterRecord
+from serve.auth import OPS, PRODUCT
+from serve.routes.aliases import resolve
+from serve.routes.parts import Parts, json_answer
+from serve.schemas import TrainAnswer, TrainBody
+
+router = APIRouter(tags=["loop"])
+
+
+@router.get("/v1/loop", dependencies=[PRODUCT])
+def loop(parts: Parts, alias: str | None = None) -> Response:
+    """The pipeline now: waiting votes, the running step, the last batch, reward model and adapter, freshness.
+
+    What the workers last wrote stands under its own names; ``metrics`` are their gauges.
+    """
+    record = resolve(parts, alias)
+    backlog = parts.log.backlog()
+    adapters = parts.registry.adapters(record.name)
+    state: dict[str, Any] = {
+        "object": "loop",
+        "alias": record.name,
+        "mode": record.mode,
+        "live": record.live,
+        "waiting": {
+            "events": backlog.events,
+            "votes": backlog.votes,
+            "oldest_seconds": backlog.oldest_seconds,
+        },
+        "votes_total": parts.log.votes_total(record.name),
+        "last_adapter": _brief(adapters[-1]) if adapters else None,
+        "adapters": {
+            state: _count(adapters, state) for state in ("candidate", "canary", "live", "retired", "rejected")
+        },
+        "engines": [
+            {"name": engine.name, "up": engine.up, "in_flight": engine.load, "ready": sorted(engine.ready)}
+            for engine in parts.pool.engines
+        ],
+        "spooled_events": parts.metrics.spooled(),
+        "freshness_seconds": None,
+    }
+    return json_answer({**state, **parts.registry.loop(record.name)})
+
+
+@router.post("/v1/loop/train", status_code=202, response_model=TrainAnswer, dependencies=[PRODUCT])
+def train(parts: Parts, body: TrainBody | None = None) -> Response:
+    """Ask for a round now; the worker's schedule takes it up."""
+    record = resolve(parts, body.alias if body else None)
+    now = time.time()
+    parts.registry.set_loop(record.name, {"train_requested": now})
+    return json_answer({"object": "training_request", "alias": record.name, "train_requested": now}, 202)
+
+
+@router.get("/v1/engines", dependencies=[OPS])
+def engines(parts: Parts) -> Response:
+    """The engines as this gateway sees them."""
+    data = [
+        {
+            "id": engine.name,
+            "object": "engine",
+            "up": engine.up,
+            "in_flight": engine.load,
+            "ready": sorted(engine.ready),
+        }
+        for engine in parts.pool.engines
+    ]
+    return json_answer({"object": "list", "data": data})
+
+
+def _brief(record: AdapterRecord) -> dict[str, Any]:
+    return {"id": record.id, "state": record.state, "created": record.created, "reason": record.reason}
+
+
+def _count(adapters: list[AdapterRecord], state: str) -> int:
+    return sum(record.state == state for record in adapters)

@@ -1,0 +1,57 @@
+"""What is held about me, and forgetting it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from feedback import forget
+from feedback.errors import UnknownRecord
+from serve.auth import ChatCaller
+from serve.gateway import Gateway
+from serve.routes.parts import Parts, json_answer
+from serve.schemas import MeShown, ReceiptShown
+
+router = APIRouter(tags=["me"])
+LISTED = 100
+
+
+@router.get("/v1/me", response_model=MeShown)
+def me(request: Request, caller: ChatCaller, parts: Parts, user: str | None = None) -> Response:
+    """My pseudonym, my newest responses, and what I said about them."""
+    subject = parts.doorman.subject(caller, request, user=user)
+    held = [_held(parts, one, subject) for one in parts.log.responses_of(subject, LISTED)]
+    return json_answer({"object": "me", "subject": subject, "responses": held})
+
+
+@router.delete("/v1/me", status_code=202, response_model=ReceiptShown)
+def forget_me(request: Request, caller: ChatCaller, parts: Parts, user: str | None = None) -> Response:
+    """Forget me: all I said and was served up to now. A worker carries it out; the receipt tells how far."""
+    subject = parts.doorman.subject(caller, request, user=user)
+    receipt = forget.request(parts.registry, subject)
+    parts.chats.forget(subject)
+    return json_answer({"object": "receipt", **receipt}, 202)
+
+
+@router.get("/v1/me/receipts/{receipt_id}", response_model=ReceiptShown)
+def receipt(receipt_id: str, caller: ChatCaller, parts: Parts) -> Response:
+    """When each store was clean; null where it is not yet. The receipt's id is all that it takes to ask."""
+    for one in parts.registry.receipts():
+        if one["id"] == receipt_id:
+            return json_answer({"object": "receipt", **forget.shown(one)})
+    raise UnknownRecord("receipt", receipt_id)
+
+
+def _held(parts: Gateway, response_id: str, subject: str) -> dict[str, Any]:
+    summary = parts.log.response(response_id)
+    vote = parts.log.latest(response_id, subject)
+    return {
+        "response_id": response_id,
+        "alias": summary.alias if summary else None,
+        "time": summary.time if summary else None,
+        "rating": vote.rating if vote else None,
+        "reasons": list(vote.reasons) if vote else [],
+        "comment": vote.comment if vote else None,
+        "correction": vote.correction if vote else None,
+    }

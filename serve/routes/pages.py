@@ -1,0 +1,58 @@
+"""The pages: static files, a strict content policy, and the cookie that tells one visitor from another."""
+
+from __future__ import annotations
+
+import mimetypes
+import secrets
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse
+
+from serve.auth import COOKIE
+from serve.errors import NotFound
+
+WEB = Path(__file__).resolve().parent.parent / "web"
+PAGES = {"/": "index", "/annotate": "annotate", "/experiments": "experiments", "/loop": "loop"}
+YEAR = 365 * 86400
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
+router = APIRouter(include_in_schema=False)
+
+
+def served(file: Path) -> FileResponse:
+    """A file of ``web/`` with its type and the content policy."""
+    kind = TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    headers = {"content-security-policy": POLICY, "cache-control": "no-cache"}
+    return FileResponse(file, media_type=kind, headers=headers)
+
+
+@router.get("/")
+@router.get("/annotate")
+@router.get("/experiments")
+@router.get("/loop")
+async def page(request: Request) -> Response:
+    """One page; a visitor without a cookie gets one."""
+    file = WEB / f"{PAGES[request.url.path]}.html"
+    if not file.is_file():
+        raise NotFound("this page is not installed")
+    response = served(file)
+    if COOKIE not in request.cookies:
+        secure = request.url.scheme == "https"
+        response.set_cookie(
+            COOKIE, secrets.token_urlsafe(18), max_age=YEAR, httponly=True, samesite="lax", secure=secure
+        )
+    return response
+
+
+@router.get("/favicon.ico")
+@router.get("/static/{name:path}")
+async def static(request: Request, name: str = "favicon.svg") -> Response:
+    """One file of ``web/``, never one outside of it."""
+    file = (WEB / name).resolve()
+    if not file.is_relative_to(WEB) or not file.is_file() or file.suffix == ".py":
+        raise NotFound(f"there is no {request.url.path}")
+    return served(file)

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from deploy.commands.products import alias_body, parse_arm, parse_number
+from deploy.settings_table import rows
+from deploy.show import table, written
+from tests.servers import ROOT
+
+HEAVY = (
+    "torch",
+    "vllm",
+    "transformers",
+    "celery",
+    "fastapi",
+    "redis",
+    "rich",
+    "aiohttp",
+    "pydantic",
+    "psutil",
+)
+
+
+def heed(data: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line with a data directory of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "deploy.cli", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HEED_DATA_DIR": str(data), **env},
+        cwd=ROOT,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_parsing_arguments_imports_nothing_heavy() -> None:
+    code = "import sys, deploy.cli; print(*sorted({n.split('.')[0] for n in sys.modules}))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert set(ran.stdout.split()).isdisjoint(HEAVY)
+
+
+def test_every_command_of_the_contract_is_there(tmp_path: Path) -> None:
+    said = heed(tmp_path, "--help").stdout
+    for command in (
+        "up", "down", "status", "doctor", "settings", "simulate", "demo", "train", "adapters", "rollback",
+        "experiments", "aliases", "import", "feedback", "forget", "keys",
+    ):  # fmt: skip
+        assert f"\n  {command} " in said, command
+
+
+@pytest.mark.parametrize(
+    ("group", "commands"),
+    [
+        ("adapters", ("list", "show", "import", "promote", "retire")),
+        ("experiments", ("list", "create", "ramp", "stop", "report")),
+        ("aliases", ("list", "create", "set")),
+        ("keys", ("create", "list", "revoke")),
+        ("feedback", ("export",)),
+        ("train", ("now",)),
+    ],
+)
+def test_every_group_has_its_commands(tmp_path: Path, group: str, commands: tuple[str, ...]) -> None:
+    said = heed(tmp_path, group, "--help").stdout
+    for command in commands:
+        assert f"\n  {command} " in said, command
+
+
+def test_options_of_up_and_simulate_are_those_of_the_contract(tmp_path: Path) -> None:
+    up = heed(tmp_path, "up", "--help").stdout
+    for option in (
+        "--model",
+        "--engine-url",
+        "--redis-url",
+        "--port",
+        "--data-dir",
+        "--no-worker",
+        "--detach",
+    ):
+        assert option in up
+    simulate = heed(tmp_path, "simulate", "--help").stdout
+    for option in ("--users", "--votes", "--preference", "--noise", "--seed", "--url", "--json"):
+        assert option in simulate
+
+
+@pytest.mark.parametrize(
+    "command", [("status",), ("down",), ("adapters", "list"), ("keys", "list"), ("rollback",)]
+)
+def test_without_a_running_heed_a_command_says_so_and_how_to_start_one(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    ran = heed(tmp_path, *command)
+    assert ran.returncode == 1
+    assert "no Heed is running" in ran.stderr
+    assert "heed up" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_setting_that_does_not_parse_is_named_with_its_value(tmp_path: Path) -> None:
+    ran = heed(tmp_path, "up", HEED_PORT="many")
+    assert ran.returncode == 1
+    assert "HEED_PORT" in ran.stderr
+    assert "'many'" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_settings_are_listed_once_each_with_type_default_and_description(tmp_path: Path) -> None:
+    found = {row.name: row for row in rows()}
+    assert found["HEED_PORT"].default == "8080"
+    assert found["HEED_PORT"].type == "int"
+    assert all(row.description for row in found.values())
+    listed = json.loads(heed(tmp_path, "settings", "--json").stdout)
+    names = [row["name"] for row in listed]
+    assert len(names) == len(set(names))
+    assert {"HEED_DATA_DIR", "HEED_REDIS_URL", "HEED_MODEL", "HEED_ENGINE_URLS"} <= set(names)
+
+
+def test_preferences_can_be_listed(tmp_path: Path) -> None:
+    said = heed(tmp_path, "simulate", "--list").stdout
+    assert len(said.splitlines()) >= 6
+    assert "polite_helpful" in said
+
+
+def test_an_arm_is_a_name_an_adapter_and_a_share() -> None:
+    assert parse_arm("new=a-000001-abc:0.25") == {"name": "new", "adapter": "a-000001-abc", "share": 0.25}
+    assert parse_arm("old=base:0.75") == {"name": "old", "adapter": None, "share": 0.75}
+    for text in ("new", "new=base", "=base:0.5", "new=base:2", "new=base:x"):
+        with pytest.raises(typer.BadParameter, match="NAME=ADAPTER:SHARE"):
+            parse_arm(text)
+
+
+def test_an_alias_is_set_by_what_was_said_alone(tmp_path: Path) -> None:
+    assert alias_body(None, None, None, None) == {}
+    (tmp_path / "g").write_text("Be kind.")
+    said = alias_body(f"@{tmp_path / 'g'}", ["helpful=2", "brevity=-0.5"], "approve", None)
+    assert said == {
+        "guidelines": "Be kind.",
+        "criteria": {"helpful": 2.0, "brevity": -0.5},
+        "mode": "approve",
+    }
+    with pytest.raises(typer.BadParameter, match="NAME=NUMBER"):
+        parse_number("helpful", "--criterion")
+
+
+def test_tables_line_up_and_say_when_there_is_nothing() -> None:
+    assert table([], ("id",)) == ["none yet"]
+    assert table([{"id": "a", "x": 1.0}, {"id": "bbb"}], ("id", "x")) == ["id   x", "a    1", "bbb  -"]
+    assert written("created", 0.0) == "1970-01-01 00:00:00"
+    assert written("arms", [1]) == "[1]"

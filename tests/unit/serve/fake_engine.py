@@ -1,0 +1,172 @@
+"""A tiny engine that speaks vLLM's HTTP: for faults the real one cannot be made to have, and for speed.
+
+Each model answers ``hello from <model>`` word by word, so that a test can tell who answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+
+class FakeEngine:
+    """State and faults of one fake."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.healthy = True
+        self.adapters: dict[str, str] = {}
+        self.bodies: list[dict[str, Any]] = []  # of chats, as they came in
+        self.headers: list[dict[str, str]] = []
+        self.loads: list[str] = []
+        self.refuse: tuple[int, str] | None = None  # status and message for every chat
+        self.break_before_first = False
+        self.break_after_chunks: int | None = None
+        self.pause = 0.0  # seconds between chunks
+        self.cut = 0  # bytes per write; 0: an event each
+        self.aborted = 0  # chats whose client left before the end
+        self.log_probability: dict[str, float] = {}  # model → what every token has; default -1
+        self.load_status = 200
+
+    def words(self, model: str) -> list[str]:
+        return ["hello ", "from ", model if model == "base" else "an adapter", "!"]
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.bodies.append(body)
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        if self.refuse:
+            return _error(*self.refuse)
+        model = body["model"]
+        if model != "base" and model not in self.adapters:
+            return _error(404, f"The model `{model}` does not exist.")
+        if self.break_before_first:
+            request.transport.abort()  # type: ignore[union-attr]
+            return web.Response()
+        response_id = "chatcmpl-" + request.headers["X-Request-Id"]
+        if not body.get("stream"):
+            message = {"role": "assistant", "content": "".join(self.words(model))}
+            return web.json_response(
+                {
+                    "id": response_id,
+                    "object": "chat.completion",
+                    "created": 1,
+                    "model": model,
+                    "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
+                    "usage": {"prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9},
+                    "prompt_logprobs": None,
+                }
+            )
+        return await self._stream(request, response_id, model, body)
+
+    async def _stream(
+        self, request: web.Request, response_id: str, model: str, body: dict[str, Any]
+    ) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await answer.prepare(request)
+        try:
+            for number, event in enumerate(self._events(response_id, model, body)):
+                if self.break_after_chunks is not None and number >= self.break_after_chunks:
+                    request.transport.abort()  # type: ignore[union-attr]
+                    return answer
+                step = self.cut or len(event)
+                for start in range(0, len(event), step):
+                    await answer.write(event[start : start + step])
+                await asyncio.sleep(self.pause)
+            await answer.write_eof()
+        except (ConnectionResetError, asyncio.CancelledError):
+            self.aborted += 1
+            raise
+        return answer
+
+    def _events(self, response_id: str, model: str, body: dict[str, Any]) -> list[bytes]:
+        def event(choices: list[dict[str, Any]], **more: Any) -> bytes:
+            chunk = {
+                "id": response_id,
+                "object": "chat.completion.chunk",
+                "created": 1,
+                "model": model,
+                "choices": choices,
+                **more,
+            }
+            return b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"
+
+        words = self.words(model)
+        first = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+        events = [event([first])]
+        events += [event([{"index": 0, "delta": {"content": word}, "finish_reason": None}]) for word in words]
+        events.append(event([{"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}]))
+        if (body.get("stream_options") or {}).get("include_usage"):
+            usage = {"prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9}
+            events.append(event([], usage=usage, system_fingerprint="vllm-x"))
+        return [*events, b"data: [DONE]\n\n"]
+
+    async def models(self, _: web.Request) -> web.Response:
+        cards = [{"id": "base", "root": "/base"}]
+        cards += [{"id": name, "root": path} for name, path in self.adapters.items()]
+        return web.json_response({"object": "list", "data": cards})
+
+    async def health(self, _: web.Request) -> web.Response:
+        return web.Response(status=200 if self.healthy else 503)
+
+    async def load(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.loads.append(body["lora_name"])
+        if self.load_status != 200:
+            return _error(self.load_status, "cannot load")
+        if body["lora_name"] in self.adapters:
+            return _error(400, "has already been loaded")
+        self.adapters[body["lora_name"]] = body["lora_path"]
+        return web.Response(text="ok")
+
+    async def unload(self, request: web.Request) -> web.Response:
+        self.adapters.pop((await request.json())["lora_name"], None)
+        return web.Response(text="ok")
+
+    async def completions(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        value = self.log_probability.get(body["model"], -1.0)
+        told = [None, *({str(token): {"logprob": value}} for token in body["prompt"][1:])]
+        return web.json_response({"choices": [{"prompt_logprobs": told, "text": ""}]})
+
+    async def tokenize(self, request: web.Request) -> web.Response:
+        text = (await request.json())["prompt"]
+        return web.json_response({"tokens": list(text.encode())})
+
+
+def _error(status: int, message: str) -> web.Response:
+    return web.json_response(
+        {"error": {"message": message, "type": "x", "param": None, "code": status}}, status=status
+    )
+
+
+@asynccontextmanager
+async def fake_engine() -> AsyncIterator[FakeEngine]:
+    """A fake engine on a free port."""
+    fake = FakeEngine()
+    app = web.Application()
+    app.add_routes(
+        [
+            web.post("/v1/chat/completions", fake.chat),
+            web.get("/v1/models", fake.models),
+            web.get("/health", fake.health),
+            web.post("/v1/load_lora_adapter", fake.load),
+            web.post("/v1/unload_lora_adapter", fake.unload),
+            web.post("/v1/completions", fake.completions),
+            web.post("/tokenize", fake.tokenize),
+        ]
+    )
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield fake
+    finally:
+        await runner.cleanup()

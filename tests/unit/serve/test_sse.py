@@ -1,0 +1,97 @@
+"""Renaming in a stream, byte by byte."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve.sse import Rename, read_reply
+
+SERVED, ALIAS = "a-000012-0123456789ab", "heed"
+TRICKY = ['"model":"a-000012-0123456789ab"', "[DONE]", "\n\n", 'data: {"error"', '"choices":[],', "é☕", "a"]
+
+
+def event(choices: list[dict[str, Any]], **more: Any) -> bytes:
+    body = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": SERVED,
+        "choices": choices,
+    }
+    return (
+        b"data: " + json.dumps({**body, **more}, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
+    )
+
+
+def stream_of(texts: list[str], usage: bool = True) -> bytes:
+    events = [event([{"index": 0, "delta": {"role": "assistant", "content": ""}}])]
+    events += [event([{"index": 0, "delta": {"content": text}, "finish_reason": None}]) for text in texts]
+    events.append(event([{"index": 0, "delta": {}, "finish_reason": "stop"}]))
+    if usage:
+        events.append(event([], usage={"prompt_tokens": 3, "completion_tokens": 7}, system_fingerprint="x"))
+    return b"".join([*events, b"data: [DONE]\n\n"])
+
+
+def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    at = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [data[low:high] for low, high in pairwise(at) if high > low]
+
+
+texts_st = st.lists(st.one_of(st.sampled_from(TRICKY), st.text(max_size=12)), max_size=6)
+cuts_st = st.lists(st.integers(min_value=0), max_size=12)
+
+
+@given(texts_st, cuts_st, st.booleans())
+def test_the_output_does_not_depend_on_where_the_bytes_were_cut(
+    texts: list[str], cuts: list[int], keep: bool
+) -> None:
+    data = stream_of(texts)
+    whole = Rename(SERVED, ALIAS, keep_usage=keep).feed(data)
+    rename = Rename(SERVED, ALIAS, keep_usage=keep)
+    assert b"".join(rename.feed(piece) for piece in pieces(data, cuts)) == whole
+    assert rename.done
+    assert rename.usage == {"prompt_tokens": 3, "completion_tokens": 7}
+
+
+@given(texts_st, cuts_st)
+def test_only_the_envelope_is_renamed_and_no_text_is_touched(texts: list[str], cuts: list[int]) -> None:
+    rename = Rename(SERVED, ALIAS, keep_usage=True)
+    out = b"".join(rename.feed(piece) for piece in pieces(stream_of(texts), cuts))
+    chunks = [json.loads(part[6:]) for part in out.split(b"\n\n") if part.startswith(b"data: {")]
+    assert {chunk["model"] for chunk in chunks} == {ALIAS}
+    said = [choice["delta"].get("content", "") for chunk in chunks for choice in chunk["choices"]]
+    assert "".join(said) == "".join(texts)
+
+
+@given(texts_st)
+def test_a_reply_is_read_back_whole(texts: list[str]) -> None:
+    rename = Rename(SERVED, ALIAS, keep_usage=False)
+    reply = read_reply([rename.feed(stream_of(texts))], rename.usage)
+    assert (reply.text, reply.finish_reason) == ("".join(texts), "stop")
+    assert (reply.prompt_tokens, reply.completion_tokens) == (3, 7)
+
+
+def test_the_usage_event_is_dropped_unless_it_was_asked_for() -> None:
+    assert b"usage" not in Rename(SERVED, ALIAS, keep_usage=False).feed(stream_of(["hi"]))
+    kept = Rename(SERVED, ALIAS, keep_usage=True).feed(stream_of(["hi"]))
+    assert b'"usage"' in kept
+    assert b"system_fingerprint" not in kept
+
+
+def test_an_engines_error_is_not_passed_on() -> None:
+    rename = Rename(SERVED, ALIAS, keep_usage=False)
+    out = rename.feed(b'data: {"error":{"message":"a-000012-0123456789ab exploded"}}\n\n')
+    assert SERVED.encode() not in out
+    assert json.loads(out[6:])["error"]["code"] == "engine_error"
+    assert rename.error is not None
+
+
+def test_a_single_byte_is_held_back() -> None:
+    rename = Rename(SERVED, ALIAS, keep_usage=False)
+    assert rename.feed(b"d") == b""
+    assert rename.feed(event([])[1:-1]) == b""

@@ -1,0 +1,144 @@
+"""Events are written in groups, kept while the log is away, and never lost without being counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feedback.errors import SpoolFull, StoreUnavailable
+from feedback.events import Event, Response, Vote
+from feedback.memory import MemoryEventLog
+from feedback.spool import Spool
+from serve.errors import Unavailable
+from serve.metrics import Metrics
+from serve.writer import Writer
+
+
+class Flaky(MemoryEventLog):
+    """A log that can go away."""
+
+    away = False
+    groups: list[int]
+
+    def append(self, events: Any) -> Any:
+        if self.away:
+            raise StoreUnavailable("away")
+        self.groups = [*getattr(self, "groups", []), len(events)]
+        return super().append(events)
+
+
+def vote(number: int) -> Vote:
+    return Vote(
+        event_id=f"ev-{number:04d}",
+        feedback_id=f"fb-{number}",
+        response_id=f"chatcmpl-{number}",
+        time=float(number),
+        subject="s-1",
+        rating="up",
+    )
+
+
+def response(number: int) -> Response:
+    name = f"chatcmpl-{number}"
+    return Response(
+        event_id=name, response_id=name, time=1.0, alias="heed", adapter="base", arm="live", subject="s-1"
+    )
+
+
+@contextmanager
+def writing(
+    log: Flaky, folder: Path, *, places: int = 100, limit: int = 10**6, start: bool = True
+) -> Iterator[tuple[Writer, Metrics]]:
+    metrics = Metrics()
+    writer = Writer(log, Spool(folder, limit), metrics, places=places, retry_seconds=0.05)
+    if start:
+        writer.start()
+    yield writer, metrics
+    if start:
+        writer.close()
+
+
+def logged(log: Flaky) -> list[str]:
+    return [entry.event.event_id for entry in log.claim("test", 1000)]
+
+
+def wait(ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+async def test_a_vote_is_confirmed_once_it_is_in_the_log(tmp_path: Path) -> None:
+    log = Flaky()
+    with writing(log, tmp_path) as (writer, _):
+        assert (await writer.write(vote(1))).status == "stored"
+        assert logged(log) == ["ev-0001"]
+        assert (await writer.write(vote(1))).appended.status == "repeat"
+
+
+def test_what_waits_is_written_in_one_group_and_before_the_end(tmp_path: Path) -> None:
+    log = Flaky()
+    with writing(log, tmp_path, start=False) as (writer, _):
+        for number in range(5):
+            writer.forget(lambda number=number: response(number))
+        writer.start()
+        writer.close()
+    assert log.groups == [5]
+
+
+async def test_while_the_log_is_away_votes_are_spooled_and_later_drained_in_order(tmp_path: Path) -> None:
+    log = Flaky()
+    with writing(log, tmp_path) as (writer, _):
+        log.away = True
+        assert (await writer.write(vote(1))).status == "spooled"
+        assert (await writer.write(vote(2))).status == "spooled"
+        log.away = False
+        wait(lambda: Spool(tmp_path).pending() == 0)
+        assert (await writer.write(vote(3))).status == "stored"
+        assert logged(log) == ["ev-0001", "ev-0002", "ev-0003"]
+
+
+async def test_what_was_spooled_before_a_restart_goes_first(tmp_path: Path) -> None:
+    Spool(tmp_path).append([vote(1)])
+    log = Flaky()
+    with writing(log, tmp_path) as (writer, _):
+        await writer.write(vote(2))
+        assert logged(log) == ["ev-0001", "ev-0002"]
+
+
+async def test_a_full_spool_refuses_votes_and_counts_dropped_responses(tmp_path: Path) -> None:
+    log = Flaky()
+    log.away = True
+    with writing(log, tmp_path, limit=10) as (writer, metrics):
+        with pytest.raises(SpoolFull):
+            await writer.write(vote(1))
+        writer.forget(lambda: response(1))
+        dropped = {"why": "spool_full"}
+        wait(lambda: metrics.registry.get_sample_value("heed_events_dropped_total", dropped) == 1)
+
+
+async def test_a_full_queue_refuses_votes_and_drops_responses(tmp_path: Path) -> None:
+    with writing(Flaky(), tmp_path, places=1, start=False) as (writer, metrics):
+        writer.forget(lambda: response(1))
+        writer.forget(lambda: response(2))
+        with pytest.raises(Unavailable):
+            await writer.write(vote(1))
+        dropped = {"why": "queue_full"}
+        assert metrics.registry.get_sample_value("heed_events_dropped_total", dropped) == 1
+
+
+async def test_a_fault_in_one_event_does_not_end_the_thread(tmp_path: Path) -> None:
+    def faulty() -> Event:
+        raise RuntimeError("a fault of ours")
+
+    log = Flaky()
+    with writing(log, tmp_path) as (writer, _):
+        writer.forget(faulty)
+        wait(writer._queue.empty)
+        assert (await writer.write(vote(1))).status == "stored"
