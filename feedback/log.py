@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,8 @@ class RedisEventLog:
             last = _text(self._client.xinfo_stream(keys.EVENTS)["last-generated-id"])
             drop_indexes(self._client, subject)
             self._drop_entries(subject, before)
+            with suppress(redis.ResponseError):  # forbidden, or one is under way
+                self._client.bgrewriteaof()  # the server's own journal would remember for longer
         return last
 
     def _drop_entries(self, subject: str, before: float) -> None:

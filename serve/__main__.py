@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import shutil
 import sys
@@ -14,10 +13,17 @@ from feedback.errors import HeedError, SettingsError
 from serve.auth import is_loopback
 from serve.settings import GatewaySettings
 
+LOGGING = {  # the same in every process; uvicorn's own loggers included
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"level": "INFO", "handlers": ["stderr"]},
+}
+
 
 def main() -> int:
     """Run until told to stop; 2 when the settings do not allow to start."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = GatewaySettings()
     try:
         check_address(settings)
@@ -38,7 +44,7 @@ def main() -> int:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        log_level="info",
+        log_config=LOGGING,
         timeout_graceful_shutdown=20,
         backlog=4096,
     )

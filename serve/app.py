@@ -33,12 +33,14 @@ from serve.routes import (
     models,
     pages,
 )
-from serve.schemas import ChatBody, ErrorAnswer
+from serve.schemas.base import ErrorAnswer
+from serve.schemas.chat import ChatBody
 from serve.settings import GatewaySettings
 
 ROUTERS = (
     chat,
     comparisons,
+    exports,  # before feedback, whose {response_id} would take "export" for one
     feedback,
     labels,
     me,
@@ -48,7 +50,6 @@ ROUTERS = (
     adapters,
     experiments,
     loop,
-    exports,
     health,
     pages,
 )

@@ -127,4 +127,5 @@ def needs(scope: Scope) -> Callable[[Request], Caller]:
 ChatCaller = Annotated[Caller, Depends(needs("chat"))]
 AnnotateCaller = Annotated[Caller, Depends(needs("annotate"))]
 ProductCaller = Annotated[Caller, Depends(needs("product"))]
-PRODUCT, OPS = Depends(needs("product")), Depends(needs("ops"))  # where who calls does not matter further
+# Where it does not matter further who calls.
+CHAT, PRODUCT, OPS = Depends(needs("chat")), Depends(needs("product")), Depends(needs("ops"))

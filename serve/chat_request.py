@@ -11,17 +11,15 @@ from typing import Any
 
 import orjson
 
-from feedback.events import Message
+from serve.chat_messages import MAX_TOOLS, read_message, read_text
 from serve.errors import BadField
 from serve.settings import GatewaySettings
 
 MAX_IDENTIFIER = 256  # characters of user, safety_identifier and the Heed-User header
 MAX_STOP, MAX_STOP_LENGTH = 4, 256
 MAX_LOGIT_BIAS = 300
-MAX_TOOLS = 128
 MAX_METADATA = 16
 INT64 = 2**63
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 LOGGED_SAMPLING = (
     "temperature", "top_p", "max_tokens", "seed", "presence_penalty", "frequency_penalty",
 )  # fmt: skip
@@ -95,23 +93,6 @@ def parse_chat(
     return request
 
 
-def logged_messages(messages: list[dict[str, Any]]) -> tuple[Message, ...]:
-    """The prompt as the Response event keeps it: role and text."""
-    return tuple({"role": str(one["role"]), "content": str(one.get("content") or "")} for one in messages)
-
-
-def with_guidelines(messages: list[dict[str, Any]], guidelines: str) -> list[dict[str, Any]]:
-    """The alias's guidelines put first; joined with the client's own system message, since many chat
-    templates take only one.
-    """
-    if not guidelines:
-        return messages
-    if messages[0]["role"] == "system":
-        joined = f"{guidelines}\n\n{messages[0]['content']}"
-        return [{"role": "system", "content": joined}, *messages[1:]]
-    return [{"role": "system", "content": guidelines}, *messages]
-
-
 def _model(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise BadField("model", "must name an alias", code="missing_required_parameter")
@@ -125,73 +106,7 @@ def _messages(request: ChatRequest, name: str, value: Any, settings: GatewaySett
         raise BadField(name, "must be a list with at least one message")
     if len(value) > settings.max_messages:
         raise BadField(name, f"has {len(value)} messages; at most {settings.max_messages} are taken")
-    request.messages = [_message(one, f"messages[{index}]") for index, one in enumerate(value)]
-
-
-def _message(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise BadField(where, "must be an object")
-    role = value.get("role")
-    if role not in ROLES:
-        raise BadField(f"{where}.role", f"must be one of {', '.join(sorted(ROLES))}")
-    message: dict[str, Any] = {"role": "system" if role == "developer" else role}
-    for key, part in value.items():
-        if key == "content":
-            message["content"] = _content(part, f"{where}.content")
-        elif key == "tool_calls" and role == "assistant":
-            message["tool_calls"] = _tool_calls(part, f"{where}.tool_calls")
-        elif key == "tool_call_id" and role == "tool":
-            message["tool_call_id"] = _text(part, f"{where}.tool_call_id")
-        elif key == "name":
-            message["name"] = _text(part, f"{where}.name")
-        elif key != "role" and part is not None:
-            raise BadField(f"{where}.{key}", "is not a field that is taken here", code="unknown_parameter")
-    if message.get("content") is None and "tool_calls" not in message:
-        raise BadField(f"{where}.content", "must be text")
-    return message
-
-
-def _content(value: Any, where: str) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if not isinstance(value, list):
-        raise BadField(where, "must be text or a list of text parts")
-    texts = []
-    for index, part in enumerate(value):
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise BadField(
-                f"{where}[{index}]", 'must be a part {"type": "text", "text": "…"}; only text is taken'
-            )
-        texts.append(part["text"])
-    return "".join(texts)
-
-
-def _tool_calls(value: Any, where: str) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or len(value) > MAX_TOOLS:
-        raise BadField(where, f"must be a list of at most {MAX_TOOLS} calls")
-    calls = []
-    for index, call in enumerate(value):
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict):
-            raise BadField(f"{where}[{index}].function", "must be an object")
-        here = f"{where}[{index}]"
-        calls.append(
-            {
-                "id": _text(call.get("id"), f"{here}.id"),
-                "type": "function",
-                "function": {
-                    "name": _text(function.get("name"), f"{here}.function.name"),
-                    "arguments": _text(function.get("arguments"), f"{here}.function.arguments"),
-                },
-            }
-        )
-    return calls
-
-
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise BadField(where, "must be text")
-    return value
+    request.messages = [read_message(one, f"messages[{index}]") for index, one in enumerate(value)]
 
 
 def _number(low: float, high: float) -> Callable[[ChatRequest, str, Any, GatewaySettings], None]:
@@ -283,7 +198,7 @@ def _tools(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> N
         function = tool.get("function") if isinstance(tool, dict) else None
         if not isinstance(function, dict) or tool.get("type") != "function":
             raise BadField(f"{name}[{index}]", 'must be {"type": "function", "function": {…}}')
-        _text(function.get("name"), f"{name}[{index}].function.name")
+        read_text(function.get("name"), f"{name}[{index}].function.name")
         kept = {
             key: function[key] for key in ("name", "description", "parameters", "strict") if key in function
         }

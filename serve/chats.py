@@ -7,102 +7,23 @@ import contextlib
 import time
 from collections import OrderedDict, deque
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import aiohttp
-import orjson
 
 from feedback.events import Message, Response
-from serve.chat_request import ChatRequest, logged_messages, with_guidelines
+from serve.chat_messages import logged_messages, with_guidelines
 from serve.engine_client import BROKEN
 from serve.engines import BASE, Engine, Pool
 from serve.errors import EngineError, EngineGarbled, EngineRefused, EngineUnreachable, Unavailable
 from serve.metrics import Metrics, code_label
-from serve.routing import Plan, RouteTable
-from serve.sse import Reply, read_reply
+from serve.record import Record
+from serve.routing import RouteTable
 from serve.writer import Writer
 
-CLIENT_LEFT = 499  # as nginx counts it
-COPY_BYTES = 4 * 1024 * 1024  # a reply longer than this is logged without its text
 RECENT_PROMPTS, RECENT_PROMPT_CHARACTERS = 500, 4000
 RECENT_RESPONSES = 20_000
 DRAIN_SECONDS = 1.0
-
-
-@dataclass(slots=True)
-class Record:
-    """What is known of one response while it is made; becomes its event at the end."""
-
-    request: ChatRequest
-    plan: Plan
-    response_id: str
-    subject: str
-    comparison_id: str | None = None
-    side: int | None = None
-    seed: int | None = None
-    messages: list[dict[str, Any]] = field(default_factory=list)  # as the engine saw them
-    began: float = field(default_factory=time.perf_counter)
-    first: float = 0.0  # perf_counter at the first byte; 0: there was none
-    first_at: float = 0.0  # Unix seconds at the first byte
-    ended: float = 0.0
-    engine: str = ""
-    code: int = 200
-    chunks: list[bytes] = field(default_factory=list)
-    size: int = 0
-    usage: dict[str, Any] | None = None
-    reply: Reply | None = None
-
-    @property
-    def overrides(self) -> dict[str, float | int]:
-        """Sampling settings of the arm and of the comparison."""
-        seed = {} if self.seed is None else {"seed": self.seed}
-        return {**self.plan.sampling, **seed}
-
-    def saw_first(self) -> None:
-        self.first, self.first_at = time.perf_counter(), time.time()
-
-    def keep(self, data: bytes) -> None:
-        """Copy passed-on bytes, up to the cap."""
-        self.size += len(data)
-        if self.size <= COPY_BYTES:
-            self.chunks.append(data)
-
-    def read(self) -> Reply:
-        """The reply; parsed once, when the stream is over."""
-        if self.reply is None:
-            chunks = self.chunks if self.size <= COPY_BYTES else []
-            self.reply = read_reply(chunks, self.usage)
-        return self.reply
-
-    def event(self) -> Response:
-        """The Response event; without any text when the client asked for ``store: false``."""
-        reply, stored = self.read(), self.request.stored
-        return Response(
-            event_id=self.response_id,
-            response_id=self.response_id,
-            time=self.first_at or time.time(),
-            alias=self.plan.alias,
-            adapter=self.plan.adapter,
-            arm=self.plan.arm,
-            subject=self.subject,
-            experiment=self.plan.experiment,
-            propensity=self.plan.propensity,
-            arm_shares=dict(self.plan.shares),
-            comparison_id=self.comparison_id,
-            side=self.side,
-            stored=stored,
-            messages=logged_messages(self.messages) if stored else (),
-            text=reply.text if stored else "",
-            finish_reason=reply.finish_reason,
-            sampling=self.request.logged_sampling(self.overrides),
-            prompt_tokens=reply.prompt_tokens,
-            completion_tokens=reply.completion_tokens,
-            time_to_first_token=max(0.0, self.first - self.began) if self.first else 0.0,
-            duration=max(0.0, self.ended - self.began),
-            engine=self.engine,
-            code=200 if self.code == CLIENT_LEFT else self.code,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,46 +172,6 @@ class Chats:
                 pause = (record.ended - record.first) / (event.completion_tokens - 1)
                 metrics.inter_token.labels(adapter).observe(pause)
         return event
-
-
-def whole_body(record: Record, data: bytes) -> dict[str, Any]:
-    """The client's body of a chat that is not streamed, built fresh from the engine's. Raises
-    EngineGarbled.
-    """
-    try:
-        told = orjson.loads(data)
-        choices = [_choice(choice) for choice in told["choices"]]
-        created, usage = told["created"], told.get("usage") or {}
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise EngineGarbled("the engine's answer does not parse") from error
-    record.reply = Reply()
-    record.reply.take({"choices": choices, "usage": usage})
-    record.reply.whole()
-    return {
-        "id": record.response_id,
-        "object": "chat.completion",
-        "created": created,
-        "model": record.request.model,
-        "choices": choices,
-        "usage": {
-            "prompt_tokens": record.reply.prompt_tokens,
-            "completion_tokens": record.reply.completion_tokens,
-            "total_tokens": record.reply.prompt_tokens + record.reply.completion_tokens,
-        },
-    }
-
-
-def _choice(choice: dict[str, Any]) -> dict[str, Any]:
-    said = choice["message"]
-    message = {"role": "assistant", "content": said.get("content"), "refusal": said.get("refusal")}
-    if said.get("tool_calls"):
-        message["tool_calls"] = said["tool_calls"]
-    return {
-        "index": 0,
-        "message": message,
-        "logprobs": choice.get("logprobs"),
-        "finish_reason": choice.get("finish_reason"),
-    }
 
 
 def _blind(error: EngineRefused, record: Record) -> EngineRefused:

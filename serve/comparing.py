@@ -14,12 +14,14 @@ from starlette.types import Receive, Scope, Send
 
 from feedback.ids import mint_comparison, sides
 from serve.chat_request import ChatRequest
-from serve.chats import CLIENT_LEFT, Chats, Record, Upstream, whole_body
+from serve.chats import Chats, Upstream
 from serve.errors import EngineUnreachable
 from serve.gateway import Gateway
+from serve.leaving import until_left
+from serve.record import CLIENT_LEFT, Record, whole_body
 from serve.routing import Plan
 from serve.sse import DONE, END, Rename, error_event, payload
-from serve.stream import HEADERS, until_left
+from serve.stream import HEADERS
 
 _BODY = "http.response.body"
 SEEDS = 2**31
@@ -56,18 +58,18 @@ def paired(
 
 
 async def open_both(gateway: Gateway, records: Sequence[Record]) -> list[Upstream]:
-    """Ask for both at once; when one fails, the other is closed and the first error raised."""
+    """Ask for both at once; when one fails or the client leaves, the other is closed too."""
     table = gateway.table
-    results = await asyncio.gather(
-        *(gateway.chats.open(record, table) for record in records), return_exceptions=True
-    )
-    failed = [result for result in results if isinstance(result, BaseException)]
-    opened = [result for result in results if isinstance(result, Upstream)]
-    if failed:
-        for upstream in opened:
-            upstream.close()
-        raise failed[0]
-    return opened
+    asking = [asyncio.ensure_future(gateway.chats.open(record, table)) for record in records]
+    try:
+        return list(await asyncio.gather(*asking))
+    except BaseException:
+        for task in asking:
+            task.cancel()
+        for result in await asyncio.gather(*asking, return_exceptions=True):
+            if isinstance(result, Upstream):
+                result.close()
+        raise
 
 
 def whole_comparison(

@@ -12,6 +12,7 @@ HeedError
     ├── TooLarge             the body is over its cap (413)
     ├── TooMany              over a limit: try again later (429)
     ├── Unavailable          warming up, full, or the store is away: try again later (503)
+    ├── ClientLeft           nobody is there to read the answer (499, seen in metrics alone)
     └── EngineError
         ├── EngineUnreachable    no connection, or it broke before the first byte: another engine may do
         ├── EngineRefused        the engine answered with an error status
@@ -124,6 +125,12 @@ class Unavailable(GatewayError):
     """Warming up, full, or the store is away: try again later."""
 
     status, code, kind = 503, "unavailable", "server_error"
+
+
+class ClientLeft(GatewayError):
+    """Nobody is there to read the answer."""
+
+    status, code, kind = 499, "client_left", "invalid_request_error"
 
 
 class EngineError(GatewayError):

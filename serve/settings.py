@@ -34,7 +34,7 @@ class GatewaySettings(StoreSettings):
     engine_health_seconds: float = Field(default=0.5, gt=0, description="pause between health checks")
     engine_connect_seconds: float = Field(default=2.0, gt=0, description="longest wait for a connection")
     engine_silence_seconds: float = Field(
-        default=120.0, gt=0, description="longest silence of an engine within a reply before it is given up"
+        default=600.0, gt=0, description="longest silence of an engine before its reply is given up"
     )
 
     admin_key: SecretStr = Field(default=SecretStr(""), description="a key with every scope; empty: none")

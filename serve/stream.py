@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from serve.chats import CLIENT_LEFT, Record, Upstream
+from serve.chats import Upstream
 from serve.errors import EngineUnreachable
+from serve.leaving import until_left
+from serve.record import CLIENT_LEFT, Record
 from serve.sse import Rename, error_event
 
 HEADERS = {
@@ -18,12 +20,6 @@ HEADERS = {
     "x-accel-buffering": "no",
 }
 _BODY = "http.response.body"
-
-
-async def until_left(receive: Receive) -> None:
-    """Returns when the client is gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 class ChatStream(Response):

@@ -68,7 +68,20 @@ def header_of(file: Path) -> tuple[dict[str, dict[str, Any]], int]:
     if not isinstance(header, dict):
         raise UnfitAdapter(f"{file.name}: the header is no object")
     header.pop("__metadata__", None)
+    for name, entry in header.items():
+        if not _is_entry(entry):
+            raise UnfitAdapter(f"{file.name}: the entry of {name} does not parse")
     return header, 8 + length
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether it is ``{"dtype": str, "shape": [int, …], "data_offsets": [int, int]}``."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
+        return False
+    shape, offsets = entry.get("shape"), entry.get("data_offsets")
+    if not isinstance(shape, list) or not isinstance(offsets, list) or len(offsets) != 2:
+        return False
+    return all(type(one) is int and one >= 0 for one in [*shape, *offsets])
 
 
 def verify(folder: Path, base: Base, *, rank_cap: int) -> Manifest:

@@ -184,7 +184,9 @@ class Run:
         self.sampler.refresh("policy")
         self.value = Value(2 * trunk.model.config.hidden_size)
         self.optimizer = torch.optim.AdamW(self.weights, lr=config.learning_rate, eps=1e-5, weight_decay=0.0)
-        self.value_optimizer = torch.optim.AdamW(self.value.parameters(), lr=config.value_learning_rate, eps=1e-5)
+        self.value_optimizer = torch.optim.AdamW(
+            self.value.parameters(), lr=config.value_learning_rate, eps=1e-5
+        )
         self.beta, self.step, self.updates = config.beta, 0, 0
         self.report = PPOReport()
 
@@ -218,9 +220,15 @@ class Run:
     def collect(self, prompts: Sequence[Sequence[Message]], reward: Reward) -> Batch:
         """Sample, look, score, and work out advantages."""
         config = self.config
-        picks = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(config.seed * 7919 + self.step))
-        chosen = [prompts[int(picks[i % len(picks)])] for i in range(config.prompts) for _ in range(config.group)]
-        replies = self.sampler.sample(chosen, max_tokens=config.max_tokens, seed=config.seed * 104729 + self.step)
+        picks = torch.randperm(
+            len(prompts), generator=torch.Generator().manual_seed(config.seed * 7919 + self.step)
+        )
+        chosen = [
+            prompts[int(picks[i % len(picks)])] for i in range(config.prompts) for _ in range(config.group)
+        ]
+        replies = self.sampler.sample(
+            chosen, max_tokens=config.max_tokens, seed=config.seed * 104729 + self.step
+        )
         tokens = [Tokens(reply.prompt_ids, reply.token_ids) for reply in replies]
         seen = look(self.trunk, tokens)
         old = [torch.tensor(reply.logprobs) for reply in replies]
@@ -237,7 +245,9 @@ class Run:
             reward[-1] += score
         batch.values = [self.value(states) for states in batch.states]
         if config.advantage == "gae":
-            batch.advantages = [gae(r, v, config.gae_lambda) for r, v in zip(rewards, batch.values, strict=True)]
+            batch.advantages = [
+                gae(r, v, config.gae_lambda) for r, v in zip(rewards, batch.values, strict=True)
+            ]
             batch.returns = [a + v for a, v in zip(batch.advantages, batch.values, strict=True)]
         else:
             totals = leave_one_out(torch.stack([r.sum() for r in rewards]), config.group)
@@ -255,7 +265,9 @@ class Run:
         for _ in range(self.config.epochs):
             order = torch.randperm(len(batch.tokens)).tolist()
             for begin in range(0, len(order), self.config.minibatch):
-                rows = sorted(order[begin : begin + self.config.minibatch], key=lambda i: len(batch.tokens[i].prompt))
+                rows = sorted(
+                    order[begin : begin + self.config.minibatch], key=lambda i: len(batch.tokens[i].prompt)
+                )
                 self._learn_value(batch, rows)
                 if self.step >= self.config.value_warmup or self.config.advantage == "rloo":
                     figures = self._learn_policy(batch, rows)
@@ -264,7 +276,9 @@ class Run:
         return figures
 
     def _learn_policy(self, batch: Batch, rows: list[int]) -> dict[str, float]:
-        ids, attention = pad([[*batch.tokens[i].prompt, *batch.tokens[i].reply] for i in rows], self.trunk.end)
+        ids, attention = pad(
+            [[*batch.tokens[i].prompt, *batch.tokens[i].reply] for i in rows], self.trunk.end
+        )
         with self.trunk.using("policy") as model:
             model.train()
             logits = model(input_ids=ids, attention_mask=attention).logits

@@ -43,7 +43,9 @@ def token_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
 @torch.no_grad()
 def look(trunk: Trunk, conversations: Sequence[Tokens], rows: int = 64) -> list[Seen]:
     """In order; conversations of like length go through the base together."""
-    order = sorted(range(len(conversations)), key=lambda i: len(conversations[i].prompt) + len(conversations[i].reply))
+    order = sorted(
+        range(len(conversations)), key=lambda i: len(conversations[i].prompt) + len(conversations[i].reply)
+    )
     found: list[Seen | None] = [None] * len(conversations)
     with trunk.using(None) as model:
         model.eval()
@@ -64,4 +66,6 @@ def _seen(one: Tokens, row: int, layers: Sequence[Tensor], logprobs: Tensor) -> 
     last = layers[-1][row].float()
     before = last[begin - 1 : end - 1]
     sofar = before.cumsum(0) / torch.arange(1, len(before) + 1)[:, None]
-    return Seen(torch.cat([*pooled, length]), logprobs[begin - 1 : end - 1].clone(), torch.cat([before, sofar], 1))
+    return Seen(
+        torch.cat([*pooled, length]), logprobs[begin - 1 : end - 1].clone(), torch.cat([before, sofar], 1)
+    )

@@ -97,7 +97,9 @@ def davidson_nll(d: Tensor, outcome: Tensor, log_tie: Tensor) -> Tensor:
 def loss(weights: Tensor, threshold: Tensor, log_tie: Tensor, votes: Votes, strength: float) -> Tensor:
     """Penalised negative log-likelihood a vote, nats."""
     pairs = davidson_nll(votes.difference @ weights, votes.outcome, log_tie) * votes.pair_weight
-    thumbs = F.binary_cross_entropy_with_logits(votes.features @ weights - threshold, votes.up, reduction="none")
+    thumbs = F.binary_cross_entropy_with_logits(
+        votes.features @ weights - threshold, votes.up, reduction="none"
+    )
     total = votes.pair_weight.sum() + votes.thumb_weight.sum() + 1e-9
     penalty = strength * weights.square().sum() + (log_tie + 1.0).square() + 0.1 * threshold.square()
     return (pairs.sum() + (thumbs * votes.thumb_weight).sum() + penalty / 2) / total
@@ -108,7 +110,9 @@ def fit_head(votes: Votes, strength: float, iterations: int) -> tuple[Tensor, Te
     weights = torch.zeros(votes.difference.shape[1], requires_grad=True)
     threshold = torch.zeros((), requires_grad=True)
     log_tie = torch.full((), -1.0, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights, threshold, log_tie], max_iter=iterations, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [weights, threshold, log_tie], max_iter=iterations, line_search_fn="strong_wolfe"
+    )
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -134,7 +138,9 @@ def expected_calibration_error(probability: Tensor, outcome: Tensor, bins: int =
 class RewardModel:
     """Heads over the frozen base's features."""
 
-    def __init__(self, trunk: Trunk, heads: Tensor, center: Tensor, spread: Tensor, shift: float, scale: float) -> None:
+    def __init__(
+        self, trunk: Trunk, heads: Tensor, center: Tensor, spread: Tensor, shift: float, scale: float
+    ) -> None:
         self.trunk, self.heads, self.center, self.spread = trunk, heads, center, spread
         self.shift, self.scale = shift, scale
 
@@ -146,20 +152,26 @@ class RewardModel:
 
     def score(self, conversations: Sequence[tuple[Sequence[Message], str]]) -> RewardScores:
         """Scores of (prompt, reply) texts."""
-        return self.score_seen(look(self.trunk, [tokens_of(self.trunk, m, reply) for m, reply in conversations]))
+        return self.score_seen(
+            look(self.trunk, [tokens_of(self.trunk, m, reply) for m, reply in conversations])
+        )
 
     def save(self, folder: Path) -> None:
         """``reward.safetensors``; scores are the same after ``load``."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"heads": self.heads, "center": self.center, "spread": self.spread}
         tensors["standard"] = torch.tensor([self.shift, self.scale])
-        save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "reward.safetensors")
+        save_file(
+            {name: value.contiguous() for name, value in tensors.items()}, folder / "reward.safetensors"
+        )
 
     @classmethod
     def load(cls, trunk: Trunk, folder: Path) -> RewardModel:
         """Read what ``save`` wrote."""
         t = load_file(folder / "reward.safetensors")
-        return cls(trunk, t["heads"], t["center"], t["spread"], float(t["standard"][0]), float(t["standard"][1]))
+        return cls(
+            trunk, t["heads"], t["center"], t["spread"], float(t["standard"][0]), float(t["standard"][1])
+        )
 
 
 def tokens_of(trunk: Trunk, messages: Sequence[Message], reply: str) -> Tokens:
@@ -167,9 +179,13 @@ def tokens_of(trunk: Trunk, messages: Sequence[Message], reply: str) -> Tokens:
     return Tokens(tuple(trunk.prompt_ids(messages)), tuple(trunk.reply_ids(reply)))
 
 
-def _votes(trunk: Trunk, examples: Examples, center: Tensor | None, spread: Tensor | None) -> tuple[Votes, Tensor, Tensor]:
+def _votes(
+    trunk: Trunk, examples: Examples, center: Tensor | None, spread: Tensor | None
+) -> tuple[Votes, Tensor, Tensor]:
     """Look at every reply once and lay the votes out as tensors; standardises the features."""
-    texts = [(p.messages, t) for p in examples.pairs for t in (p.a, p.b)] + [(t.messages, t.text) for t in examples.thumbs]
+    texts = [(p.messages, t) for p in examples.pairs for t in (p.a, p.b)] + [
+        (t.messages, t.text) for t in examples.thumbs
+    ]
     seen = look(trunk, [tokens_of(trunk, messages, text) for messages, text in texts])
     width = trunk.model.config.hidden_size * (trunk.model.config.num_hidden_layers + 1) + 1
     features = torch.stack([one.features for one in seen]) if seen else torch.zeros((0, width))
@@ -196,7 +212,10 @@ def _held_out(heads: list[tuple[Tensor, Tensor, Tensor]], votes: Votes) -> tuple
     threshold, log_tie = torch.stack([h[1] for h in heads]).mean(), torch.stack([h[2] for h in heads]).mean()
     d, s = votes.difference @ weights, votes.features @ weights - threshold
     nll = torch.cat(
-        [davidson_nll(d, votes.outcome, log_tie), F.binary_cross_entropy_with_logits(s, votes.up, reduction="none")]
+        [
+            davidson_nll(d, votes.outcome, log_tie),
+            F.binary_cross_entropy_with_logits(s, votes.up, reduction="none"),
+        ]
     )
     decided = votes.outcome != 0.5
     probability = torch.cat([torch.sigmoid(d[decided]), torch.sigmoid(s)])

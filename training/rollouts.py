@@ -82,7 +82,9 @@ class Sampler:
             chunk = order[start : start + rows]
             made = self._chunk([ids[index] for index in chunk], temperature, max_tokens, generator)
             for index, (tokens, logprobs, ended) in zip(chunk, made, strict=True):
-                text = self._trunk.tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=True)
+                text = self._trunk.tokenizer.decode(
+                    tokens[:-1] if ended else tokens, skip_special_tokens=True
+                )
                 finish = "stop" if ended else "length"
                 replies[index] = Reply(text, tuple(ids[index]), tuple(tokens), tuple(logprobs), finish)
         return [reply for reply in replies if reply is not None]
@@ -101,7 +103,11 @@ class Sampler:
         for _ in range(max_tokens):
             positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
             out: Any = self._plain(
-                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
             )
             cache = out.past_key_values
             logprobs = torch.log_softmax(out.logits[:, -1].float() / max(temperature, 1e-6), -1)

@@ -58,7 +58,9 @@ class Trunk:
         if name not in self.model.peft_config:
             self.model.add_adapter(name, _lora(self.shape))
         if start is not None:
-            set_peft_model_state_dict(self.model, load_file(start / "adapter_model.safetensors"), adapter_name=name)
+            set_peft_model_state_dict(
+                self.model, load_file(start / "adapter_model.safetensors"), adapter_name=name
+            )
 
     @contextmanager
     def using(self, name: str | None) -> Iterator[Any]:
@@ -87,7 +89,11 @@ class Trunk:
 
 def _lora(shape: LoraShape) -> LoraConfig:
     return LoraConfig(
-        r=shape.rank, lora_alpha=shape.alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=shape.rank,
+        lora_alpha=shape.alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
     )
 
 

@@ -15,7 +15,8 @@ from serve.importing import take_in
 from serve.routes.aliases import resolve
 from serve.routes.aliases import shown as alias_shown
 from serve.routes.parts import Parts, json_answer, listing
-from serve.schemas import AdapterShown, AliasShown, ImportBody, Listing, Reason
+from serve.schemas.base import Listing
+from serve.schemas.product import AdapterShown, AliasShown, ImportBody, Reason
 
 router = APIRouter(tags=["adapters"])
 

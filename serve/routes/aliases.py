@@ -12,7 +12,8 @@ from feedback.protocols import AliasRecord
 from serve.auth import PRODUCT
 from serve.gateway import Gateway
 from serve.routes.parts import Parts, json_answer, listing
-from serve.schemas import AliasBody, AliasPatch, AliasShown, Listing
+from serve.schemas.base import Listing
+from serve.schemas.product import AliasBody, AliasPatch, AliasShown
 
 router = APIRouter(tags=["aliases"])
 DEFAULT_CRITERIA = {"helpful": 1.0}

@@ -12,12 +12,13 @@ from feedback.errors import HeedError
 from feedback.ids import mint_response
 from serve.auth import Caller
 from serve.chat_request import ChatRequest, parse_chat
-from serve.chats import Record, whole_body
 from serve.errors import GatewayError, translate
 from serve.gateway import Gateway
+from serve.leaving import unless_left
 from serve.metrics import OTHER, code_label
+from serve.record import Record, whole_body
 from serve.routes.parts import gateway_of, json_answer, limited_subject
-from serve.schemas import ChatAnswer
+from serve.schemas.chat import ChatAnswer
 from serve.stream import ChatStream
 
 router = APIRouter(tags=["chat"])
@@ -66,7 +67,7 @@ def debug_headers(caller: Caller, request: Request, record: Record) -> dict[str,
 async def _answer(gateway: Gateway, caller: Caller, request: Request, record: Record) -> Response:
     with ExitStack() as held:
         held.enter_context(gateway.limits.chat())
-        upstream = await gateway.chats.open(record, gateway.table)
+        upstream = await unless_left(request.receive, gateway.chats.open(record, gateway.table))
         headers = debug_headers(caller, request, record)
         if record.request.stream:
             upstream.held.push(held.pop_all())

@@ -14,11 +14,13 @@ from serve.auth import ChatCaller
 from serve.chat_request import parse_chat
 from serve.comparing import ComparisonStream, open_both, paired, whole_comparison
 from serve.errors import BadField, translate
+from serve.leaving import unless_left
 from serve.metrics import OTHER, code_label
 from serve.routes.chat import REQUEST_SCHEMA
 from serve.routes.parts import Parts, gateway_of, json_answer, limited_subject
 from serve.saying import said, say, verified
-from serve.schemas import ChatComparison, ComparisonAnswer, ComparisonBody
+from serve.schemas.chat import ChatComparison
+from serve.schemas.feedback import ComparisonAnswer, ComparisonBody
 
 router = APIRouter(tags=["comparisons"])
 NOT_TAKEN = frozenset({"n", "store"})
@@ -39,7 +41,7 @@ async def compare(request: Request) -> Response:
         comparison_id, records = paired(gateway, asked, subject, began)
         with ExitStack() as held:
             held.enter_context(gateway.limits.chat())
-            upstreams = await open_both(gateway, records)
+            upstreams = await unless_left(request.receive, open_both(gateway, records))
             if asked.stream:
                 kept = held.pop_all()
                 return ComparisonStream(comparison_id, records, upstreams, gateway.chats.finish, kept)

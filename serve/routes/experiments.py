@@ -20,7 +20,8 @@ from serve.gateway import Gateway
 from serve.reporting import report_of
 from serve.routes.aliases import resolve
 from serve.routes.parts import Parts, json_answer, listing
-from serve.schemas import ArmBody, ExperimentBody, ExperimentPatch, ExperimentShown, Listing
+from serve.schemas.base import Listing
+from serve.schemas.product import ArmBody, ExperimentBody, ExperimentPatch, ExperimentShown
 
 router = APIRouter(tags=["experiments"])
 

@@ -17,7 +17,7 @@ from serve.gateway import Gateway
 from serve.metrics import OTHER
 from serve.routes.parts import Parts, json_answer, limited_subject
 from serve.saying import said, say, verified
-from serve.schemas import VoteAnswer, VoteBody, VoteHeld
+from serve.schemas.feedback import VoteAnswer, VoteBody, VoteHeld
 
 router = APIRouter(tags=["feedback"])
 

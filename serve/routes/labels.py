@@ -16,7 +16,8 @@ from serve.auth import PRODUCT, AnnotateCaller, ChatCaller
 from serve.gateway import Gateway
 from serve.routes.parts import Parts, json_answer, limited_subject, listing
 from serve.saying import said, say, verified
-from serve.schemas import LabelAnswer, LabelBody, Listing, ReportBody, ReportShown, VerdictBody
+from serve.schemas.base import Listing
+from serve.schemas.feedback import LabelAnswer, LabelBody, ReportBody, ReportShown, VerdictBody
 
 router = APIRouter(tags=["feedback"])
 

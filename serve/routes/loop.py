@@ -11,7 +11,7 @@ from feedback.protocols import AdapterRecord
 from serve.auth import OPS, PRODUCT
 from serve.routes.aliases import resolve
 from serve.routes.parts import Parts, json_answer
-from serve.schemas import TrainAnswer, TrainBody
+from serve.schemas.product import TrainAnswer, TrainBody
 
 router = APIRouter(tags=["loop"])
 

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request, Response
 
 from feedback import forget
 from feedback.errors import UnknownRecord
-from serve.auth import ChatCaller
+from serve.auth import CHAT, ChatCaller
 from serve.gateway import Gateway
 from serve.routes.parts import Parts, json_answer
-from serve.schemas import MeShown, ReceiptShown
+from serve.schemas.feedback import MeShown, ReceiptShown
 
 router = APIRouter(tags=["me"])
 LISTED = 100
@@ -34,8 +34,8 @@ def forget_me(request: Request, caller: ChatCaller, parts: Parts, user: str | No
     return json_answer({"object": "receipt", **receipt}, 202)
 
 
-@router.get("/v1/me/receipts/{receipt_id}", response_model=ReceiptShown)
-def receipt(receipt_id: str, caller: ChatCaller, parts: Parts) -> Response:
+@router.get("/v1/me/receipts/{receipt_id}", response_model=ReceiptShown, dependencies=[CHAT])
+def receipt(receipt_id: str, parts: Parts) -> Response:
     """When each store was clean; null where it is not yet. The receipt's id is all that it takes to ask."""
     for one in parts.registry.receipts():
         if one["id"] == receipt_id:

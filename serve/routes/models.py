@@ -11,7 +11,7 @@ from serve.engines import BASE
 from serve.errors import NotFound
 from serve.gateway import Gateway
 from serve.routes.parts import Parts, json_answer, listing
-from serve.schemas import Listing
+from serve.schemas.base import Listing
 
 router = APIRouter(tags=["models"])
 

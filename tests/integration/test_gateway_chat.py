@@ -222,3 +222,17 @@ async def test_a_streamed_comparison_interleaves_under_its_index(up: Running) ->
             c["delta"].get("content", "") for chunk in chunks for c in chunk["choices"] if c["index"] == side
         ]
         assert "".join(said) == "hello from base!"
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "chat/comparisons"])
+async def test_the_engine_stops_when_the_client_leaves_before_the_first_byte(
+    up: Running, fake: FakeEngine, path: str
+) -> None:
+    fake.wait_before_first = 30.0
+    body = {"model": "heed", "messages": [{"role": "user", "content": "hi"}]}
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await up.http.post(f"{up.url}/v1/{path}", json=body)
+    await until(lambda: fake.aborted == (1 if path == "chat/completions" else 2))
+    await until(lambda: up.gateway.pool.engines[0].load == 0)
+    assert up.gateway.limits._now_in_flight == 0

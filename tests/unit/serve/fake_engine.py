@@ -27,6 +27,7 @@ class FakeEngine:
         self.refuse: tuple[int, str] | None = None  # status and message for every chat
         self.break_before_first = False
         self.break_after_chunks: int | None = None
+        self.wait_before_first = 0.0  # seconds
         self.pause = 0.0  # seconds between chunks
         self.cut = 0  # bytes per write; 0: an event each
         self.aborted = 0  # chats whose client left before the end
@@ -48,6 +49,11 @@ class FakeEngine:
         if self.break_before_first:
             request.transport.abort()  # type: ignore[union-attr]
             return web.Response()
+        try:
+            await asyncio.sleep(self.wait_before_first)
+        except asyncio.CancelledError:
+            self.aborted += 1
+            raise
         response_id = "chatcmpl-" + request.headers["X-Request-Id"]
         if not body.get("stream"):
             message = {"role": "assistant", "content": "".join(self.words(model))}

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve.chat_request import parse_chat, with_guidelines
+from serve.chat_messages import with_guidelines
+from serve.chat_request import parse_chat
 from serve.errors import BadField
 from serve.settings import GatewaySettings
 

@@ -1,0 +1,50 @@
+"""What the other schemas are made of."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+Criterion = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+Reasons = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=16)]
+Comment = Annotated[str, Field(max_length=4000)]
+Id = Annotated[str, Field(min_length=1, max_length=512)]
+Identifier = Annotated[str, Field(min_length=1, max_length=256)]
+Unit = Annotated[float, Field(ge=0, le=1)]
+
+
+class Body(BaseModel):
+    """A request body: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class FromUser(Body):
+    """A body that may name the end user, as the chat's did."""
+
+    user: Identifier | None = None
+    safety_identifier: Identifier | None = None
+
+
+class Listing(BaseModel):
+    """Any list."""
+
+    object: Literal["list"] = "list"
+    data: list[dict[str, Any]]
+
+
+class ErrorDetail(BaseModel):
+    """What is wrong, which field, and a code to branch on."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorAnswer(BaseModel):
+    """OpenAI's error shape."""
+
+    error: ErrorDetail

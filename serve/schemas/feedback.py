@@ -1,0 +1,135 @@
+"""Votes, comparisons, labels, reports, and what is held about somebody."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+from serve.schemas.base import Body, Comment, Criterion, FromUser, Id, Reasons, Unit
+
+
+class VoteBody(FromUser):
+    """A thumb."""
+
+    response_id: Id
+    rating: Literal["up", "down"]
+    reasons: Reasons = Field(default_factory=list)
+    comment: Comment | None = None
+    correction: Annotated[str, Field(max_length=32_000)] | None = None
+
+
+class VoteAnswer(BaseModel):
+    """What became of it; ``rating`` is null once taken back."""
+
+    feedback_id: str
+    response_id: str
+    rating: Literal["up", "down"] | None
+    status: Literal["stored", "spooled"]
+
+
+class VoteSaid(BaseModel):
+    """One thing the subject said."""
+
+    rating: Literal["up", "down"] | None
+    reasons: list[str] = []
+    comment: str | None = None
+    correction: str | None = None
+    time: float
+
+
+class VoteHeld(VoteSaid):
+    """The standing vote and all that was said before."""
+
+    feedback_id: str
+    response_id: str
+    history: list[VoteSaid]
+
+
+class ComparisonBody(FromUser):
+    """A preference: over the two sides of a comparison, or a ranking of responses to one prompt."""
+
+    comparison_id: Id | None = None
+    preferred: Literal[0, 1, "tie", "both_bad"] | None = None
+    ranking: Annotated[list[Annotated[list[Id], Field(min_length=1)]], Field(max_length=16)] | None = None
+    reasons: Reasons = Field(default_factory=list)
+    comment: Comment | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> ComparisonBody:
+        if (self.preferred is None) == (self.ranking is None):
+            raise ValueError("give either preferred (with comparison_id) or ranking")
+        if self.preferred is not None and self.comparison_id is None:
+            raise ValueError("preferred needs comparison_id")
+        return self
+
+
+class ComparisonAnswer(BaseModel):
+    """What became of it."""
+
+    feedback_id: str
+    comparison_id: str | None
+    preferred: Literal[0, 1, "tie", "both_bad"] | None
+    ranking: list[list[str]]
+    status: Literal["stored", "spooled"]
+
+
+class LabelBody(FromUser):
+    """Scores of one response by criterion."""
+
+    response_id: Id
+    labels: Annotated[dict[Criterion, Unit], Field(min_length=1, max_length=32)]
+
+
+class LabelAnswer(BaseModel):
+    """What became of it."""
+
+    feedback_id: str
+    response_id: str
+    status: Literal["stored", "spooled"]
+
+
+class ReportBody(FromUser):
+    """Somebody says a response is unsafe."""
+
+    response_id: Id
+    kind: Criterion
+    comment: Comment | None = None
+
+
+class VerdictBody(Body):
+    """What the product team decided about a report."""
+
+    verdict: Literal["upheld", "dismissed"]
+
+
+class ReportShown(BaseModel):
+    """A report; ``verdict`` is null while it is open."""
+
+    id: str
+    object: Literal["report"] = "report"
+    response_id: str
+    kind: str
+    comment: str | None = None
+    verdict: Literal["upheld", "dismissed"] | None = None
+    alias: str | None = None
+    time: float
+    status: Literal["stored", "spooled"] = "stored"
+
+
+class MeShown(BaseModel):
+    """What is held about the caller's end user."""
+
+    object: Literal["me"] = "me"
+    subject: str
+    responses: list[dict[str, Any]]
+
+
+class ReceiptShown(BaseModel):
+    """A wish to be forgotten; ``stores`` says when each was clean, in Unix seconds."""
+
+    object: Literal["receipt"] = "receipt"
+    id: str
+    requested: float
+    status: Literal["pending", "done"]
+    stores: dict[str, float | None]

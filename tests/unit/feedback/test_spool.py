@@ -1,0 +1,145 @@
+"""The spool keeps what it took, whatever happens to the process, the disk or the store."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from feedback.errors import SpoolFull, StoreUnavailable
+from feedback.events import Event
+from feedback.memory import MemoryEventLog
+from feedback.protocols import Appended
+from feedback.spool import Spool
+from tests.contract.making import response, vote
+
+
+class AwayAfter(MemoryEventLog):
+    """A log whose store goes away after some groups."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def append(self, events: Sequence[Event]) -> list[Appended]:
+        if self.groups == 0:
+            raise StoreUnavailable("away")
+        self.groups -= 1
+        return super().append(events)
+
+
+def drained(spool: Spool) -> list[str]:
+    log = MemoryEventLog()
+    spool.drain(log)
+    return [entry.event.event_id for entry in log.claim("w", 10_000)]
+
+
+def test_what_is_spooled_is_drained_in_order_and_then_gone(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    events = [response("r1"), vote("r1", "up", 2.0, comment="line\nbreak"), response("r2")]
+    answers = [spool.append([event])[0] for event in events]
+    assert [answer.status for answer in answers] == ["new", "new", "new"]
+    assert spool.pending() == 3
+    log = MemoryEventLog()
+    assert spool.drain(log) == 3
+    assert [entry.event for entry in log.claim("w", 10)] == events
+    assert spool.pending() == 0
+    assert spool.drain(log) == 0
+
+
+def test_another_process_after_a_crash_finds_what_was_spooled(tmp_path: Path) -> None:
+    Spool(tmp_path).append([response("r1")])
+    assert Spool(tmp_path).pending() == 1
+    assert drained(Spool(tmp_path)) == ["r1"]
+
+
+@pytest.mark.parametrize("cut", [1, 10, 40])
+def test_a_torn_tail_costs_only_the_event_that_was_being_written(tmp_path: Path, cut: int) -> None:
+    spool = Spool(tmp_path)
+    spool.append([response("r1"), response("r2")])
+    path = tmp_path / "events.spool"
+    path.write_bytes(path.read_bytes()[:-cut])
+    spool.append([response("r3")])
+    expected = ["r1", "r2", "r3"] if cut == 1 else ["r1", "r3"]
+    assert drained(Spool(tmp_path)) == expected
+
+
+def test_a_damaged_line_is_set_aside_and_the_others_are_kept(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.append([response("r1"), response("r2"), response("r3")])
+    path = tmp_path / "events.spool"
+    path.write_bytes(path.read_bytes().replace(b"said r2", b"sa1d r2"))
+    assert drained(spool) == ["r1", "r3"]
+    assert b"sa1d r2" in (tmp_path / "damaged.spool").read_bytes()
+
+
+def test_when_the_store_goes_away_midway_nothing_is_lost_and_nothing_is_counted_twice(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.append([response(f"r{n}") for n in range(1200)])
+    log = AwayAfter(groups=1)
+    with pytest.raises(StoreUnavailable):
+        spool.drain(log)
+    assert spool.pending() == 1200
+    spool.append([response("r1200")])
+    log.groups = 99
+    assert spool.drain(log) == 1201
+    assert [entry.event.event_id for entry in log.claim("w", 5000)] == [f"r{n}" for n in range(1201)]
+
+
+def test_a_full_spool_refuses_and_keeps_what_it_has(tmp_path: Path) -> None:
+    size = (
+        len(Spool(tmp_path / "one").append([response("r1")]))
+        and (tmp_path / "one" / "events.spool").stat().st_size
+    )
+    spool = Spool(tmp_path / "two", max_bytes=2 * size + 10)
+    spool.append([response("r1")])
+    spool.append([response("r2")])
+    with pytest.raises(SpoolFull, match="limit"):
+        spool.append([response("r3")])
+    assert drained(spool) == ["r1", "r2"]
+    spool.append([response("r3")])
+    assert spool.pending() == 1
+
+
+def test_a_disk_that_refuses_leaves_no_part_of_the_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path)
+    spool.append([response("r1")])
+
+    def refuse(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", refuse)
+        with pytest.raises(SpoolFull, match="No space left"):
+            spool.append([response("r2")])
+    spool.append([response("r3")])
+    assert drained(spool) == ["r1", "r3"]
+
+
+def test_threads_and_draining_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    spools, log = [Spool(tmp_path) for _ in range(3)], MemoryEventLog()
+
+    def write(n: int) -> None:
+        for m in range(40):
+            spools[n].append([response(f"r{n}-{m}")])
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        spools[0].drain(log)
+    spools[1].drain(log)
+    assert len({entry.event.event_id for entry in log.claim("w", 1000)}) == 120
+
+
+def test_a_forgotten_subject_is_dropped_from_every_line(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.append([response("r1", "s-gone"), response("r2", "s-stays"), response("r3", "s-gone", time=500.0)])
+    (tmp_path / "damaged.spool").write_bytes(b"junk of s-gone\njunk of s-stays\n")
+    assert spool.forget("s-gone", 200.0) == 2
+    assert (tmp_path / "damaged.spool").read_bytes() == b"junk of s-stays\n"
+    assert drained(spool) == ["r2", "r3"]

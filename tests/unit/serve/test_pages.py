@@ -1,0 +1,66 @@
+"""The pages and their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from serve import errors
+from serve.auth import COOKIE
+from serve.routes import pages
+
+
+@pytest.fixture
+def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    folder = tmp_path / "web"
+    folder.mkdir()
+    for name, text in (
+        ("index.html", "<p>chat</p>"),
+        ("loop.html", "<p>loop</p>"),
+        ("chat.js", "1"),
+        ("look.css", "a{}"),
+    ):
+        (folder / name).write_text(text)
+    (tmp_path / "secret.txt").write_text("secret")
+    monkeypatch.setattr(pages, "WEB", folder)
+    app = FastAPI()
+    errors.install(app)
+    app.include_router(pages.router)
+    return TestClient(app)
+
+
+def test_a_page_comes_with_its_policy_and_a_cookie_of_its_own(web: TestClient) -> None:
+    answer = web.get("/")
+    assert (answer.status_code, answer.text) == (200, "<p>chat</p>")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith(f"{COOKIE}=")
+    assert "HttpOnly" in cookie
+    assert "SameSite=lax" in cookie
+    assert "set-cookie" not in web.get("/loop").headers
+
+
+@pytest.mark.parametrize(("name", "kind"), [("chat.js", "text/javascript"), ("look.css", "text/css")])
+def test_files_have_their_types(web: TestClient, name: str, kind: str) -> None:
+    assert web.get(f"/static/{name}").headers["content-type"].startswith(kind)
+
+
+OUTSIDE = [
+    "/static/../secret.txt",
+    "/static/%2e%2e/secret.txt",
+    "/static/nothing.js",
+    "/static/",
+    "/annotate",
+]
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_what_is_not_of_the_pages_is_not_there(web: TestClient, path: str) -> None:
+    answer = web.get(path)
+    assert answer.status_code == 404
+    assert "secret" not in answer.text.replace("secret.txt", "")

@@ -1,0 +1,123 @@
+"""From a candidate to a live adapter: a growing canary share, guardrails, promotion or rollback.
+
+A simple and honest rule for now: the gate has already shown the candidate better offline; online it must
+break no guardrail, and the votes on it must not say it is worse (an always-valid test, so looking every two
+seconds is fair). Where the votes say better earlier, it is promoted earlier.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import replace
+
+from feedback.errors import Conflict
+from feedback.protocols import AdapterRecord, AliasRecord, Arm, EventLog, ExperimentRecord, Registry
+from feedback.statistics import decide
+from training.settings import TrainingSettings
+from training.status import Status
+
+CONTROL, CANDIDATE = "control", "candidate"
+
+
+class Review:
+    """One look at one alias; called every few seconds, all its state is in the registry."""
+
+    def __init__(
+        self, registry: Registry, log: EventLog, settings: TrainingSettings, alias: AliasRecord
+    ) -> None:
+        self.registry, self.log, self.alias = registry, log, alias
+        self.settings = settings.overridden(alias.thresholds)
+
+    def look(self) -> str:
+        """What was done, in words."""
+        running = [e for e in self.registry.experiments(self.alias.name) if e.status == "running"]
+        if any(experiment.owner == "people" for experiment in running):
+            return "an experiment of people runs: the loop waits"
+        if running:
+            return self._judge(running[0])
+        return self._begin()
+
+    def _begin(self) -> str:
+        waiting = [r for r in self.registry.adapters(self.alias.name) if r.state in ("candidate", "canary")]
+        if not waiting:
+            return "no candidate"
+        newest = waiting[-1]
+        for older in waiting[:-1]:
+            self.registry.transition(older.id, "retired", f"followed by {newest.id} before it was tried")
+        if not self._ready(newest):
+            if time.time() - newest.created > self.settings.review_ready_seconds:
+                self.registry.transition(newest.id, "rejected", "no engine could prove it in time")
+            return f"{newest.id} is not ready on every engine"
+        share = self.settings.stages[0] if self.settings.stages else 0.0
+        record = ExperimentRecord(
+            name=f"canary-{newest.id}",
+            alias=self.alias.name,
+            arms=(
+                Arm(name=CONTROL, adapter=self.alias.live, share=1 - share),
+                Arm(name=CANDIDATE, adapter=newest.id, share=share),
+            ),
+            salt=secrets.token_hex(8),
+            owner="loop",
+            created=time.time(),
+            history=({"time": time.time(), "what": f"share {share:.0%}", "reason": "passed the gate"},),
+        )
+        try:
+            self.registry.put_experiment(record)
+        except Conflict:
+            return "another experiment was begun first"
+        if newest.state == "candidate":
+            self.registry.transition(newest.id, "canary", f"tried on {share:.0%} of subjects")
+        return f"{newest.id} is tried on {share:.0%}"
+
+    def _ready(self, record: AdapterRecord) -> bool:
+        engines = self.registry.engines()
+        return bool(engines) and all(record.id in ready for ready in engines.values())
+
+    def _judge(self, experiment: ExperimentRecord) -> str:
+        candidate = next(arm for arm in experiment.arms if arm.name == CANDIDATE)
+        record = self.registry.adapter(candidate.adapter or "")
+        if record.state != "canary":
+            return self._end(experiment, f"{record.id} is {record.state}")
+        counts = self.log.counts(experiment.name)
+        if CONTROL in counts and CANDIDATE in counts:
+            verdict = decide(counts[CONTROL], counts[CANDIDATE])
+            if verdict.action in ("roll_back", "stop"):
+                self.registry.transition(record.id, "rejected", verdict.reason)
+                return self._end(experiment, verdict.reason)
+            if verdict.action == "promote":
+                return self._promote(experiment, record, verdict.reason)
+        if time.time() - experiment.history[-1]["time"] < self.settings.review_stage_seconds:
+            return "the stage goes on"
+        larger = [share for share in self.settings.stages if share > candidate.share + 1e-9]
+        if larger:
+            return self._ramp(experiment, larger[0])
+        return self._promote(
+            experiment, record, "passed the gate; no guardrail broke and votes do not say worse"
+        )
+
+    def _ramp(self, experiment: ExperimentRecord, share: float) -> str:
+        arms = tuple(
+            replace(arm, share=share if arm.name == CANDIDATE else 1 - share) for arm in experiment.arms
+        )
+        step = {"time": time.time(), "what": f"share {share:.0%}", "reason": "no guardrail broke"}
+        self.registry.put_experiment(replace(experiment, arms=arms, history=(*experiment.history, step)))
+        return f"{experiment.name} at {share:.0%}"
+
+    def _promote(self, experiment: ExperimentRecord, record: AdapterRecord, reason: str) -> str:
+        if self.alias.mode == "approve":
+            return f"{record.id} waits for a person: POST /v1/adapters/{record.id}/promote"
+        self.registry.promote(self.alias.name, record.id, reason)
+        self._end(experiment, f"promoted: {reason}")
+        if record.newest_vote is not None:
+            fresh = time.time() - record.newest_vote
+            self.registry.set_loop(self.alias.name, {"freshness_seconds": fresh})
+            Status(self.registry, self.alias.name).gauges({"freshness_seconds": fresh})
+        return f"{record.id} is live"
+
+    def _end(self, experiment: ExperimentRecord, reason: str) -> str:
+        step = {"time": time.time(), "what": "stopped", "reason": reason}
+        self.registry.put_experiment(
+            replace(experiment, status="stopped", history=(*experiment.history, step))
+        )
+        return f"{experiment.name} ended: {reason}"

@@ -1,0 +1,114 @@
+"""What the workers tell of themselves: the loop's state in the registry, and their gauges."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from feedback.protocols import Registry
+
+if TYPE_CHECKING:  # these bring torch, which the control worker never needs
+    from training.gate import GateReport
+    from training.reward_model import RewardReport
+
+HISTORY = 20
+"""Rounds remembered."""
+
+
+class Status:
+    """One alias's loop state, written as a round goes."""
+
+    def __init__(self, registry: Registry, alias: str) -> None:
+        self._registry, self._alias = registry, alias
+        self._begun = self._written = 0.0
+
+    def step(self, name: str, fraction: float) -> None:
+        """A step has begun."""
+        self._begun = time.time()
+        self._write({"step": name, "progress": fraction, "eta_seconds": None, "step_started": self._begun})
+
+    def progress(self, name: str, fraction: float, figures: Mapping[str, float]) -> None:
+        """How far the step is, at most twice a second."""
+        now = time.time()
+        if now - self._written < 0.5 and fraction < 1.0:
+            return
+        spent = now - self._begun
+        eta = spent * (1 - fraction) / fraction if fraction > 0 else None
+        self._write({"step": name, "progress": fraction, "eta_seconds": eta, "figures": dict(figures)})
+
+    def _write(self, values: dict[str, Any]) -> None:
+        self._written = time.time()
+        self._registry.set_loop(self._alias, values)
+
+    def gauges(self, values: Mapping[str, Any]) -> None:
+        """Merge gauges."""
+        standing = self._registry.loop(self._alias).get("metrics") or {}
+        self._registry.set_loop(self._alias, {"metrics": {**standing, **values}})
+
+    def reward_model(self, batch: str, figures: RewardReport, judge: RewardReport) -> None:
+        """The reward model's figures."""
+        said = {"batch": batch, **asdict(figures), "judge_accuracy": judge.accuracy}
+        self._registry.set_loop(self._alias, {"last_reward_model": said})
+        accuracy = [
+            {"labels": {"split": "holdout"}, "value": figures.accuracy},
+            {"labels": {"split": "train"}, "value": figures.train_accuracy},
+        ]
+        self.gauges(
+            {"reward_model_accuracy": accuracy, "reward_model_calibration_error": figures.calibration_error}
+        )
+
+    def ppo(self, run: Mapping[str, Any]) -> None:
+        """The PPO run's figures."""
+        before = (self._registry.loop(self._alias).get("metrics") or {}).get("ppo_samples_total", 0)
+        self.gauges(
+            {
+                "ppo_reward": run["reward_last"],
+                "ppo_kl_nats": run["kl_nats"],
+                "ppo_clip_fraction": run["clip_fraction"],
+                "ppo_entropy_nats": run["entropy_nats"],
+                "ppo_samples_total": before + run["samples"],
+            }
+        )
+
+    def gate(self, verdict: GateReport) -> None:
+        """Counts of checks by verdict."""
+        counts: dict[tuple[str, str], float] = {}
+        for item in (self._registry.loop(self._alias).get("metrics") or {}).get("gate_checks_total", []):
+            counts[item["labels"]["check"], item["labels"]["verdict"]] = item["value"]
+        for check in verdict.checks:
+            counts[check.check, check.verdict] = counts.get((check.check, check.verdict), 0) + 1
+        told = [{"labels": {"check": c, "verdict": v}, "value": n} for (c, v), n in sorted(counts.items())]
+        self.gauges({"gate_checks_total": told})
+
+    def task(self, name: str, seconds: float) -> None:
+        """A task ended well."""
+        metrics = self._registry.loop(self._alias).get("metrics") or {}
+        told = {}
+        for metric, value in (
+            ("task_last_success_timestamp_seconds", time.time()),
+            ("task_duration_seconds", seconds),
+        ):
+            rows = {item["labels"]["task"]: item for item in metrics.get(metric, [])}
+            rows[name] = {"labels": {"task": name}, "value": value}
+            told[metric] = list(rows.values())
+        self.gauges(told)
+
+    def ended(self, started: float, batch: str | None, outcome: Mapping[str, Any]) -> None:
+        """The round is over: keep how it went."""
+        now = time.time()
+        said = {"started": started, "ended": now, "seconds": now - started, "batch": batch, **outcome}
+        history = [said, *(self._registry.loop(self._alias).get("history") or [])][:HISTORY]
+        self._registry.set_loop(
+            self._alias,
+            {
+                "step": None,
+                "progress": None,
+                "eta_seconds": None,
+                "unfinished": None,
+                "last_round": said,
+                "history": history,
+            },
+        )
+        self.task("round", now - started)

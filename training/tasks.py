@@ -1,0 +1,147 @@
+"""The Celery tasks: thin, and derived from state in the store, never only from their message."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from feedback.archive import Archive
+from feedback.errors import Conflict, LeaseLost, StoreUnavailable
+from feedback.log import RedisEventLog
+from feedback.protocols import AliasRecord, EventLog, Registry
+from feedback.registry import RedisRegistry
+from feedback.store import connect
+from training.app import app
+from training.settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
+HOLDER = f"{socket.gethostname()}:{os.getpid()}"
+CLAIM = 2000
+"""Events a claim."""
+
+
+@functools.cache
+def settings() -> TrainingSettings:
+    """From the environment, once."""
+    return TrainingSettings()
+
+
+@functools.cache
+def parts() -> tuple[Registry, EventLog]:
+    """The registry and the log, one connection pool a process."""
+    client = connect(settings().redis_url)
+    return RedisRegistry(client), RedisEventLog(client, settings().response_life_seconds)
+
+
+def aliases(registry: Registry) -> list[AliasRecord]:
+    """All aliases; the default one is made when there is none."""
+    found = registry.aliases()
+    if found:
+        return found
+    try:
+        return [registry.put_alias(AliasRecord(name=settings().default_alias))]
+    except Conflict:
+        return registry.aliases()
+
+
+def tick(work: Callable[[Registry, EventLog], None]) -> Callable[[], None]:
+    """Run one tick of the schedule under its lease; a store that is away is the next tick's business."""
+
+    @functools.wraps(work)
+    def run() -> None:
+        registry, log = parts()
+        lease = f"tick:{work.__name__}"
+        try:
+            if registry.acquire(lease, HOLDER, 30.0) is None:
+                return
+            begun = time.time()
+            work(registry, log)
+            beat = {"last_success": time.time(), "seconds": time.time() - begun}
+            registry.set_loop("_workers", {work.__name__: beat})
+            registry.release(lease, HOLDER)
+        except StoreUnavailable as error:
+            logger.warning("%s: %s", work.__name__, error)
+
+    return run
+
+
+@app.task(name="heed.archive")
+@tick
+def archive(_registry: Registry, log: EventLog) -> None:
+    """Stream → Parquet segment, fsync, manifest; only then acknowledge, then trim."""
+    while True:
+        entries = log.claim(HOLDER, CLAIM, idle_seconds=20.0)
+        if not entries:
+            break
+        Archive(settings().archive_dir).write(entries)
+        log.ack([entry.position for entry in entries])
+    log.trim()
+
+
+def wants_round(state: dict[str, Any], total: int, now: float, chosen: TrainingSettings) -> bool:
+    """Whether a round is due: asked for, unfinished, enough votes, or some votes and a pause."""
+    if state.get("unfinished") or state.get("train_requested"):
+        return True
+    new = total - int(state.get("taken_votes") or 0)
+    quiet = now - float(state.get("votes_changed") or now)
+    return new >= chosen.round_min_votes or (
+        new >= chosen.round_quiet_votes and quiet >= chosen.round_quiet_seconds
+    )
+
+
+@app.task(name="heed.consider")
+@tick
+def consider(registry: Registry, log: EventLog) -> None:
+    """Count what waits; ask for a round where one is due."""
+    for alias in aliases(registry):
+        state = registry.loop(alias.name)
+        total = log.votes_total(alias.name)
+        waiting = total - int(state.get("taken_votes") or 0)
+        changed = state.get("votes_changed") if state.get("votes_seen") == total else time.time()
+        registry.set_loop(
+            alias.name, {"waiting_votes": waiting, "votes_seen": total, "votes_changed": changed}
+        )
+        state |= {"votes_changed": changed}
+        if alias.mode == "off" and not state.get("train_requested"):
+            continue
+        if wants_round(state, total, time.time(), settings().overridden(alias.thresholds)):
+            train.apply_async(args=[alias.name], expires=4 * settings().tick_seconds)
+
+
+@app.task(name="heed.round")
+def train(alias_name: str) -> None:
+    """One round, if it is still due and nobody else runs one."""
+    from training.rounds import Round, heartbeat
+
+    registry, log = parts()
+    chosen = settings()
+    try:
+        with heartbeat(registry, f"round:{alias_name}", HOLDER, chosen.lease_seconds) as token:
+            if token is None:
+                return
+            alias = registry.alias(alias_name)
+            state = registry.loop(alias_name)
+            own = chosen.overridden(alias.thresholds)
+            if not wants_round(state, log.votes_total(alias_name), time.time(), own):
+                return
+            outcome = Round(registry, log, chosen, alias, token).run()
+            logger.info(
+                "round of %s: %s %s: %s", alias_name, outcome.verdict, outcome.adapter, outcome.reason
+            )
+    except (StoreUnavailable, LeaseLost) as error:
+        logger.warning("round of %s ends here and is taken up again: %s", alias_name, error)
+
+
+@app.task(name="heed.review")
+@tick
+def review(registry: Registry, log: EventLog) -> None:
+    """One look at every alias's candidate or canary."""
+    from training.review import Review
+
+    for alias in aliases(registry):
+        logger.debug("review of %s: %s", alias.name, Review(registry, log, settings(), alias).look())
