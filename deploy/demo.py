@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from deploy.client import Client, find_url
 from deploy.demo_view import View
@@ -17,12 +18,13 @@ from deploy.errors import DeployError, NotRunning, RequestRefused
 from deploy.picture import Point, draw
 from deploy.ports import is_free
 from deploy.probes import http_ok
-from deploy.quality import evaluate, held_out
+from deploy.quality import held_out, judged, replies
 from deploy.settings import LaunchSettings
 from deploy.simulate import Crowd, CrowdSettings
 from deploy.state import locked
 
-READY_SECONDS, ROUND_SECONDS, POLL_SECONDS = 300.0, 300.0, 0.5
+READY_SECONDS, ROUND_SECONDS, POLL_SECONDS = 300.0, 400.0, 0.5
+QUIET_SECONDS = 12.0  # so long nothing happens before the demo concludes that nothing will
 # A demo is short: ramps pass in seconds rather than hours. What is set by hand stands.
 HURRY = {"HEED_REVIEW_STAGE_SECONDS": "3"}
 
@@ -86,6 +88,7 @@ class Demo:
         self._client = Client(url, seconds=10.0)
         self._prompts = held_out()
         self._votes = 0
+        self._base: list[str] = []
 
     def run(self) -> list[Point]:
         """A measurement before the first vote and one after each wave."""
@@ -93,9 +96,9 @@ class Demo:
         waves = self._settings.waves
         for wave in range(waves):
             share = self._settings.votes * (wave + 1) // waves - self._votes
-            before = self._live()
+            before, began = self._live(), time.time()
             self._wave(wave, share)
-            fresh = self._wait_for_loop(before)
+            fresh = self._wait_for_loop(before, began)
             points.append(self._measure(fresh))
         return points
 
@@ -125,56 +128,65 @@ class Demo:
             f"wave {wave + 1}: {votes} votes in {figures.seconds:.0f} s, {figures.failed_requests} failed"
         )
 
-    def _wait_for_loop(self, before: str) -> float | None:
-        """Seconds until a new adapter is live; None when the loop rejects its candidate or takes too long."""
-        began = time.monotonic()
-        known = {adapter["id"]: adapter["state"] for adapter in self._adapters()}
+    def _wait_for_loop(self, before: str, wave_began: float) -> float | None:
+        """Seconds until a new adapter is live; None when the loop comes to rest without one."""
+        began = idle_since = time.monotonic()
         asked = False
-        while (waited := time.monotonic() - began) < ROUND_SECONDS:
-            live = self._live()
+        while (now := time.monotonic()) - began < ROUND_SECONDS:
+            loop = self._loop()
+            live = str(loop.get("live") or before)
             if live != before:
-                self._view.says(f"{live} is live {waited:.0f} s after the wave's last vote")
-                return waited
-            for adapter in self._adapters():
-                state = adapter["state"]
-                if known.get(adapter["id"]) != state:
-                    known[adapter["id"]] = state
-                    self._view.says(f"{adapter['id']} is {state}: {adapter.get('reason') or ''}")
-                    if state == "rejected":
-                        return None
-            if not asked and waited > 15.0 and not self._busy():
+                self._view.says(f"{live} is live {now - began:.0f} s after the wave's last vote")
+                return now - began
+            if busy(loop):
+                idle_since = now
+            waiting = int(loop.get("votes_total") or 0) - int(loop.get("taken_votes") or 0)
+            rested = now - idle_since
+            if waiting > 0 and rested > QUIET_SECONDS and not asked:
                 self._client.post("/v1/loop/train", {"alias": self._settings.alias})
-                asked = True
+                asked, idle_since = True, now
+            elif rested > QUIET_SECONDS and ended_since(loop, wave_began):
+                self._view.says(f"no new adapter: {loop['last_round'].get('reason')}")
+                return None
             time.sleep(POLL_SECONDS)
         self._view.says("the loop took too long for this wave; going on")
         return None
 
-    def _busy(self) -> bool:
-        loop = self._client.get("/v1/loop", alias=self._settings.alias)
-        self._view.loop(loop)
-        return bool(loop.get("step"))
-
-    def _adapters(self) -> list[dict[str, str]]:
-        found: list[dict[str, str]] = self._client.get("/v1/adapters", alias=self._settings.alias)["data"]
-        return found
-
-    def _live(self) -> str:
+    def _loop(self) -> Mapping[str, Any]:
+        """GET /v1/loop, shown; empty while the gateway cannot tell."""
         try:
             loop = self._client.get("/v1/loop", alias=self._settings.alias)
         except RequestRefused as error:
             if error.status < 500:
                 raise
-            return "base"
+            return {}
         self._view.loop(loop)
-        return str(loop.get("live") or "base")
+        return loop
+
+    def _live(self) -> str:
+        return str(self._loop().get("live") or "base")
 
     def _measure(self, fresh: float | None) -> Point:
-        live = self._live()
-        alias = self._settings.alias
+        """What serves now against the base, whose replies are asked for once; the base itself wins half."""
+        settings, live = self._settings, self._live()
+        asked = f"{settings.alias}:{live}"
         self._view.says(f"measuring {live} on {len(self._prompts)} held-out prompts")
-        asked = f"{alias}:{live}"
-        quality = asyncio.run(
-            evaluate(self._url, self._settings.preference, self._prompts, model=asked, base=f"{alias}:base")
-        )
+        if not self._base:
+            self._base = asyncio.run(replies(self._url, self._prompts, f"{settings.alias}:base"))
+        texts = self._base if live == "base" else asyncio.run(replies(self._url, self._prompts, asked))
+        quality = judged(settings.preference, self._prompts, live, texts, self._base)
+        if live == "base":
+            quality = replace(quality, lower=0.5, upper=0.5)
         self._view.says(f"{live} wins {quality.win_rate:.0%} [{quality.lower:.0%}, {quality.upper:.0%}]")
         return Point(self._votes, live, quality, fresh)
+
+
+def busy(loop: Mapping[str, Any]) -> bool:
+    """Whether a round runs or an adapter is on trial; also when nothing is known."""
+    counts = loop.get("adapters") or {}
+    return not loop or bool(loop.get("step") or counts.get("candidate") or counts.get("canary"))
+
+
+def ended_since(loop: Mapping[str, Any], moment: float) -> bool:
+    """Whether the newest round ended after ``moment`` (Unix seconds)."""
+    return float((loop.get("last_round") or {}).get("ended") or 0.0) >= moment

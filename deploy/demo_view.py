@@ -56,23 +56,15 @@ class View:
     def table(self, points: Sequence[Point]) -> None:
         """Quality before and after."""
         table = Table(title="Held-out prompts, live adapter against the base")
-        for heading in (
-            "votes",
-            "adapter",
-            "wins",
-            "95 % interval",
-            "mean score",
-            "of base",
-            "last vote → live",
-        ):
-            table.add_column(heading, justify="right")
+        for heading in ("votes", "adapter", "wins", "95 % interval", "score", "base's", "vote → live"):
+            table.add_column(heading, justify="right", no_wrap=True)
         for point in points:
             quality = point.quality
             table.add_row(
                 str(point.votes),
                 short(point.adapter),
                 f"{quality.win_rate:.1%}",
-                f"{quality.lower:.1%} – {quality.upper:.1%}",
+                f"{quality.lower:.0%} – {quality.upper:.0%}",
                 f"{quality.mean_score:.2f}",
                 f"{quality.base_score:.2f}",
                 "-" if point.freshness is None else f"{point.freshness:.0f} s",

@@ -6,14 +6,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy.state import LaunchState
+from deploy.state import LaunchState, ProcessState
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 LOOP_SECONDS = 2.0
+TROUBLE = 2  # restarts from which the end of the log is shown
 COLOURS = {"ready": "green", "starting": "yellow", "waiting": "yellow", "unhealthy": "red", "stopped": "dim"}
 
 
@@ -40,6 +42,8 @@ class _Lines:
             pid = f" (pid {entry.pid})" if entry.pid else ""
             seconds = time.monotonic() - self._began
             print(f"{seconds:7.1f} s  {entry.label} {entry.state}{restarts}{pid}", flush=True)
+            if entry.state == "waiting" and entry.restarts + 1 >= TROUBLE:
+                print(f"           {last_words(state, entry)}", flush=True)
 
 
 class _Table:
@@ -76,9 +80,24 @@ class _Table:
         table = Table(box=None, pad_edge=False, show_header=False)
         for entry in state.processes:
             restarts = f"{entry.restarts} restarts" if entry.restarts else ""
+            if entry.restarts >= TROUBLE and entry.state != "ready":
+                restarts += f": {last_words(state, entry)}"
             shown = Text(entry.state, style=COLOURS.get(entry.state, ""))
             table.add_row(entry.label, shown, str(entry.pid or ""), restarts)
         return Group(table, Text(describe_loop(self._loop.newest), style="dim"))
+
+
+def last_words(state: LaunchState, entry: ProcessState) -> str:
+    """The newest line of a process's log, and where to read on. Logs hold no secrets and no one's words."""
+    log = Path(state.data_dir) / "logs" / f"{entry.label}.log"
+    try:
+        with log.open("rb") as source:
+            source.seek(max(0, log.stat().st_size - 4096))
+            lines = source.read().decode(errors="replace").split("\n")
+    except OSError:
+        return f"see {log}"
+    newest = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    return f"{newest[:200]}  (see {log})"
 
 
 class LoopWatch:
@@ -106,13 +125,13 @@ def describe_loop(loop: Mapping[str, Any]) -> str:
     """The loop in one line; the address to look at when nothing is known yet."""
     if not loop:
         return "the page answers; the loop has not reported yet"
-    said = []
-    for key, words in (
-        ("live", "live"),
-        ("waiting_votes", "votes waiting"),
-        ("step", "step"),
-        ("freshness_seconds", "freshness"),
-    ):
-        if loop.get(key) is not None:
-            said.append(f"{words} {loop[key]}")
-    return " · ".join(said) or "no round has run yet"
+    said = [f"serves {loop.get('live') or 'base'}"]
+    if loop.get("waiting_votes"):
+        said.append(f"{loop['waiting_votes']} votes wait")
+    if loop.get("step"):
+        said.append(f"{loop['step']} {float(loop.get('progress') or 0.0):.0%}")
+    elif loop.get("last_round"):
+        said.append(f"last round: {loop['last_round'].get('reason') or loop['last_round'].get('verdict')}")
+    if loop.get("freshness_seconds") is not None:
+        said.append(f"freshness {float(loop['freshness_seconds']):.0f} s")
+    return " · ".join(said)

@@ -60,7 +60,7 @@ def program(name: str, port: int, settings: LaunchSettings, key: str) -> Program
 
 
 def module(settings: LaunchSettings) -> str:
-    """vLLM's server, on a CPU by way of a faster start."""
+    """The server of vLLM, on a CPU by way of a faster start."""
     return (
         "deploy.forked_engine" if on_cpu() and settings.engine_fork else "vllm.entrypoints.openai.api_server"
     )

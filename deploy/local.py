@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,13 +15,14 @@ from deploy import engine, valkey
 from deploy.child import Program, sweep
 from deploy.ports import LOOPBACK, claimed_port, free_port
 from deploy.preflight import check_launch
-from deploy.probes import http_ok
+from deploy.probes import http_ok, ticked
 from deploy.settings import LaunchSettings
-from deploy.state import LaunchState, ProcessState, hold, read_state, state_file
+from deploy.state import LaunchState, hold, read_state, state_file
 from deploy.supervisor import Supervisor
 
 Show = Callable[[LaunchState], None]
-WORKER_NICE = 10
+TICK_SECONDS = 20.0  # the schedule ticks every two; a few may be late while all cores train
+TICK_PATIENCE = 120.0  # without a tick for so long, control worker and beat are started anew
 
 
 def launch(settings: LaunchSettings, *, workers: bool, show: Callable[[LaunchState], Show]) -> None:
@@ -135,32 +137,39 @@ def gateway_program(state: LaunchState, env: dict[str, str]) -> Program:
 
 
 def worker_programs(settings: LaunchSettings, env: dict[str, str]) -> list[Program]:
-    """Two workers, so that archiving goes on while one trains, and the beat; all give way to chat."""
+    """Two workers, so that archiving goes on while one trains, and the beat; all give way to chat.
+
+    One process each ("solo"): what the kernel or the supervisor kills leaves no child behind.
+    """
     celery = (sys.executable, "-m", "celery", "-A", "training.app")
     schedule = settings.run_dir / "beat-schedule"
 
-    def program(name: str, label: str, *said: str) -> Program:
-        return Program(
-            name=name,
-            label=label,
-            command=(*celery, *said, "--loglevel", "INFO"),
-            env=env,
-            probe=lambda: True,
-            nice=WORKER_NICE,
-            orphan_signal=signal.SIGQUIT,
-        )
+    shared = Program(
+        name="worker",
+        label="worker",
+        command=celery,
+        probe=lambda: True,
+        env=env,
+        nice=settings.worker_nice,
+        start_seconds=TICK_PATIENCE,
+        silent_seconds=TICK_PATIENCE,
+        stop_seconds=6.0,  # a round that is cut short is taken up again where it was
+        orphan_signal=signal.SIGKILL,  # without its broker Celery would not end on any other
+    )
 
-    def worker(label: str, queue: str) -> Program:
-        node = f"{label}@heed"
-        return program("worker", label, "worker", "-Q", queue, "-c", "1", "-n", node, "--without-gossip")
+    def part(name: str, label: str, probe: Callable[[], bool], *said: str) -> Program:
+        return replace(shared, name=name, label=label, probe=probe, command=(*celery, *said))
 
+    def worker(label: str, queue: str, probe: Callable[[], bool], level: str) -> Program:
+        said = ("worker", "-Q", queue, "-P", "solo", "-n", f"{label}@heed", "--without-gossip")
+        return part("worker", label, probe, *said, "--loglevel", level)
+
+    def ticking() -> bool:
+        return ticked(env["HEED_REDIS_URL"], "archive", TICK_SECONDS)
+
+    beat = ("beat", "--schedule", str(schedule), "--pidfile", "", "--loglevel", "WARNING")
     return [
-        worker("worker", "training"),
-        worker("worker-control", "control"),
-        program("beat", "beat", "beat", "--schedule", str(schedule), "--pidfile", ""),
+        worker("worker", "training", lambda: True, "INFO"),
+        worker("worker-control", "control", ticking, "WARNING"),
+        part("beat", "beat", ticking, *beat),
     ]
-
-
-def summary(processes: tuple[ProcessState, ...]) -> str:
-    """One line for a terminal that is none: "redis ready · gateway ready · engine starting"."""
-    return " · ".join(f"{entry.label} {entry.state}" for entry in processes)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import json
+import time
 import urllib.request
 
 import redis
+
+from feedback import keys
 
 
 def http_ok(url: str, seconds: float = 5.0) -> bool:
@@ -14,6 +18,19 @@ def http_ok(url: str, seconds: float = 5.0) -> bool:
         with urllib.request.urlopen(url, timeout=seconds) as reply:  # noqa: S310
             return bool(reply.status == 200)
     except (OSError, ValueError, http.client.HTTPException):
+        return False
+
+
+def ticked(url: str, task: str, within_seconds: float) -> bool:
+    """Whether the workers finished the schedule's ``task`` within the last ``within_seconds``.
+
+    This watches progress and not processes: a worker can be alive and silent.
+    """
+    try:
+        with redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0) as client:
+            beat = client.hget(keys.loop("_workers"), task)
+        return time.time() - float(json.loads(beat)["last_success"]) < within_seconds if beat else False
+    except (redis.RedisError, ValueError, KeyError, TypeError):
         return False
 
 

@@ -50,28 +50,50 @@ def held_out(count: int = PROMPTS, seed: int = 7) -> list[Messages]:
 
 
 async def evaluate(
-    url: str, name: str, prompts: Sequence[Messages], *, model: str, base: str = "heed:base"
+    url: str,
+    name: str,
+    prompts: Sequence[Messages],
+    *,
+    model: str,
+    base: str = "heed:base",
+    base_texts: Sequence[str] | None = None,
 ) -> Quality:
     """Win rate of ``model`` over ``base`` by the preference called ``name``, at temperature 1, not stored.
 
-    Raises CallFailed when a chat fails several times.
+    ``base_texts`` are replies of the base to the same prompts, when they have been asked for before. Raises
+    CallFailed when a chat fails several times.
     """
-    score = preference(name)
+    if base_texts is None:
+        base_texts = await replies(url, prompts, base)
+    return judged(name, prompts, model, await replies(url, prompts, model), base_texts)
+
+
+async def replies(url: str, prompts: Sequence[Messages], model: str) -> list[str]:
+    """One reply to each prompt. Raises CallFailed."""
     gate = asyncio.Semaphore(AT_ONCE)
     async with session(os.environ.get("HEED_API_KEY", "")) as http:
         visitor = Visitor(http, url, "quality-probe")
 
-        async def scored(messages: Messages, asked: str) -> float:
+        async def one(messages: Messages) -> str:
             async with gate:
-                text = await _insist(visitor, messages, asked)
-            return score(messages[-1]["content"], text)
+                return await _insist(visitor, messages, model)
 
-        ours = await asyncio.gather(*(scored(messages, model) for messages in prompts))
-        theirs = await asyncio.gather(*(scored(messages, base) for messages in prompts))
-    points = [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in zip(ours, theirs, strict=True)]
-    rate, n = sum(points) / max(1, len(points)), len(points)
+        return list(await asyncio.gather(*(one(messages) for messages in prompts)))
+
+
+def judged(
+    name: str, prompts: Sequence[Messages], model: str, ours: Sequence[str], base_texts: Sequence[str]
+) -> Quality:
+    """What a preference says of two lists of replies to the same prompts."""
+    score = preference(name)
+    asked = [messages[-1]["content"] for messages in prompts]
+    mine = [score(prompt, text) for prompt, text in zip(asked, ours, strict=True)]
+    theirs = [score(prompt, text) for prompt, text in zip(asked, base_texts, strict=True)]
+    points = [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in zip(mine, theirs, strict=True)]
+    n = len(points)
+    rate = sum(points) / n if n else 0.5
     lower, upper = wilson(rate, n)
-    return Quality(model, rate, lower, upper, n, sum(ours) / max(1, n), sum(theirs) / max(1, n))
+    return Quality(model, rate, lower, upper, n, sum(mine) / max(1, n), sum(theirs) / max(1, n))
 
 
 async def _insist(visitor: Visitor, messages: Messages, model: str) -> str:

@@ -33,7 +33,7 @@ def wait_for_round(
     while time.monotonic() < deadline:
         try:
             loop = client.get("/v1/loop", alias=alias)
-            ended = outcome(client, loop, alias, since)
+            ended = outcome(client, loop, since)
         except RequestRefused as error:
             if error.status < 500:
                 raise
@@ -48,12 +48,16 @@ def wait_for_round(
     )
 
 
-def outcome(client: Client, loop: Mapping[str, Any], alias: str, since: float) -> str | None:
-    """How the round ended: an adapter that has settled, or the reason why there is none; None before that."""
-    for adapter in reversed(client.get("/v1/adapters", alias=alias)["data"]):
-        if float(adapter["created"]) >= since and adapter["state"] in SETTLED:
-            return f"{adapter['id']} is {adapter['state']}: {adapter.get('reason') or 'no reason given'}"
-    last = loop.get("last_round") or {}
-    if float(last.get("ended") or 0.0) >= since and not last.get("adapter"):
+def outcome(client: Client, loop: Mapping[str, Any], since: float) -> str | None:
+    """How a round begun after ``since`` ended; None before that, and while its adapter is on trial."""
+    last = loop.get("last_round")
+    if not last or float(last["started"]) < since:
+        return None
+    if not last.get("adapter"):
         return f"the round made no adapter: {last.get('reason') or 'no reason given'}"
+    adapter = client.get(f"/v1/adapters/{last['adapter']}")
+    if adapter["state"] in SETTLED:
+        return f"{adapter['id']} is {adapter['state']}: {adapter.get('reason') or 'no reason given'}"
+    if adapter["state"] == "canary" and loop.get("mode") == "approve":
+        return f"{adapter['id']} waits for approval: heed adapters promote {adapter['id']}"
     return None

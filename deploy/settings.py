@@ -26,6 +26,9 @@ class LaunchSettings(StoreSettings):
     engine_start_seconds: float = Field(
         default=900.0, gt=0, description="how long an engine may take until it is healthy"
     )
+    worker_nice: int = Field(
+        default=10, ge=0, le=19, description="how far the workers give way to chat; 0: not at all"
+    )
     engine_memory_share: float = Field(
         default=0.5,
         gt=0,

@@ -7,7 +7,7 @@ default given here, and its meaning is in the field's comment. Times are Unix se
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
 import orjson
@@ -129,6 +129,10 @@ KINDS: dict[str, type[Event]] = {
     "report": Report,
 }
 _KIND_OF = {cls: kind for kind, cls in KINDS.items()}
+_FIELDS = {cls: tuple(f.name for f in fields(cls)) for cls in KINDS.values()}
+# What the indexes count and compare by. A record that is wrong here must be refused, not break a script.
+_NUMBERS = {"time", "duration", "code", "completion_tokens", "propensity"}
+_WORDS = {"event_id", "subject", "feedback_id", "response_id", "report_id", "arm", "alias"}
 
 
 def kind_of(event: Event) -> str:
@@ -138,8 +142,12 @@ def kind_of(event: Event) -> str:
 
 def encode(event: Event) -> bytes:
     """One event as JSON bytes; fields that hold None are left out."""
-    body = {name: value for name, value in asdict(event).items() if value is not None or name == "rating"}
-    return orjson.dumps({"kind": kind_of(event), **body})
+    body: dict[str, Any] = {"kind": kind_of(event)}
+    for name in _FIELDS[type(event)]:
+        value = getattr(event, name)
+        if value is not None or name == "rating":
+            body[name] = value
+    return orjson.dumps(body)
 
 
 def decode(data: bytes) -> Event:
@@ -151,8 +159,14 @@ def decode(data: bytes) -> Event:
     if not isinstance(body, dict) or body.get("kind") not in KINDS:
         raise InvalidRecord("kind", f"must be one of {', '.join(KINDS)}")
     cls = KINDS[body["kind"]]
-    known = {f.name for f in fields(cls)}
+    known = _FIELDS[cls]
     values = {name: _frozen(value) for name, value in body.items() if name in known}
+    for name in _NUMBERS & values.keys():
+        if not isinstance(values[name], int | float):
+            raise InvalidRecord(name, "must be a number")
+    for name in _WORDS & values.keys():
+        if not isinstance(values[name], str):
+            raise InvalidRecord(name, "must be a string")
     try:
         return cls(**values)
     except TypeError as error:

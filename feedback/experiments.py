@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 
 from feedback.errors import InvalidRecord
 from feedback.protocols import Arm, ExperimentRecord
 
+RAMP = (0.01, 0.05, 0.25, 0.5)  # a candidate's share of subjects, step by step
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -47,6 +49,25 @@ def assign(record: ExperimentRecord, subject: str) -> tuple[Arm, float]:
             return arm, arm.share
     widest = max(record.arms, key=lambda arm: arm.share)  # the shares' rounding left a gap at the far end
     return widest, widest.share
+
+
+def ramped(record: ExperimentRecord, share: float) -> ExperimentRecord:
+    """The record with ``share`` for its last arm, the candidate, and the others' shares scaled to the rest.
+
+    Raises InvalidRecord unless 0 ≤ share ≤ 1.
+    """
+    if not 0 <= share <= 1:
+        raise InvalidRecord("arms.share", f"{share} must lie in [0, 1]")
+    *others, last = record.arms
+    rest = sum(arm.share for arm in others)
+    scaled = [arm.share * (1 - share) / rest if rest else (1 - share) / len(others) for arm in others]
+    arms = [replace(arm, share=part) for arm, part in zip(others, scaled, strict=True)]
+    return replace(record, arms=(*arms, replace(last, share=share)))
+
+
+def next_share(record: ExperimentRecord) -> float | None:
+    """The next step of the ramp for the last arm; None at its end."""
+    return next((step for step in RAMP if step > record.arms[-1].share + 1e-9), None)
 
 
 def shares(record: ExperimentRecord) -> dict[str, float]:

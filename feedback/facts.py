@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import asdict
 from typing import Any
 
 import orjson
 
+from feedback.errors import InvalidRecord
 from feedback.events import Comparison, Event, Label, Report, Response, Vote
 from feedback.ids import feedback_id
 from feedback.protocols import ArmCounts, Entered, ResponseSummary
@@ -53,13 +55,22 @@ def entry_field(shares: dict[str, float], arm: str) -> str:
     return f"entered:{phase}:{shares[arm]!r}"
 
 
+def check_times(event: Event) -> None:
+    """Raises InvalidRecord for a time that is none: votes are ordered by it."""
+    if not math.isfinite(event.time) or (isinstance(event, Response) and not math.isfinite(event.duration)):
+        raise InvalidRecord("time", "and duration must be finite")
+
+
 def mark_of(subject: str) -> str:
     """What stands for a subject that asked to be forgotten: says whether, not who."""
     return hashlib.sha256(f"forgotten\0{subject}".encode()).hexdigest()[:24]
 
 
 def facts_of(event: Event, life_seconds: int) -> dict[str, Any]:
-    """The facts ``append.lua`` works on; ``life_seconds``: how long votes on a response are taken."""
+    """The facts ``append.lua`` works on; ``life_seconds``: how long votes on a response are taken.
+    Raises InvalidRecord for a time that is none.
+    """
+    check_times(event)
     facts: dict[str, Any] = {
         "life": life_seconds,
         "seen": SEEN_SECONDS,

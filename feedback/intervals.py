@@ -18,7 +18,7 @@ from scipy.optimize import brentq
 from scipy.special import betaln
 
 _PRIOR = 0.5  # Beta(½, ½): loses least over all true rates
-_LEAST_CORRELATION = 0.1  # of one subject's votes on one arm: the n-th never counts as a new person would
+_CORRELATION, _TRUST = 0.1, 10.0  # of one subject's votes on one arm before any are seen; in subjects
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +56,30 @@ def rate_interval(successes: float, n: float, alpha: float = 0.05) -> tuple[floa
     return float(lower), float(upper)
 
 
+def subjects_of(n: float, n_squared: float) -> float:
+    """As many subjects as would weigh the same with equally many votes each (Kish): n²/Σn_i²; ``n`` without
+    sums by subject.
+    """
+    return n * n / n_squared if n_squared > 0 else n
+
+
 def design_effect(n: float, won: float, n_squared: float, won_squared: float, product: float) -> float:
     """By how much votes count less than as many subjects would, at least 1 (Rao & Scott 1992).
 
     With n_i votes of subject i, w_i of them won: ``n`` Σn_i, ``won`` Σw_i, ``n_squared`` Σn_i²,
-    ``won_squared`` Σw_i², ``product`` Σw_i·n_i. The variance by subject over the binomial one; never below
-    what a correlation of 0.1 between one subject's votes gives, since few subjects cannot tell it.
-    Without sums by subject (``n_squared`` 0) votes count in full.
+    ``won_squared`` Σw_i², ``product`` Σw_i·n_i. The variance by subject over the binomial one. Few subjects
+    cannot tell it, so it is never below what a correlation of one subject's votes gives that is assumed at
+    0.1 and trusted less the more subjects there are. Without sums by subject (``n_squared`` 0) votes count
+    in full.
     """
-    if n <= 0 or n_squared <= 0:
+    if n <= 0 or n_squared <= n:  # one vote each
         return 1.0
-    floor = 1 + (n_squared / n - 1) * _LEAST_CORRELATION
+    subjects = subjects_of(n, n_squared)
+    floor = 1 + (n_squared / n - 1) * _CORRELATION * _TRUST / (_TRUST + subjects)
     rate = (won + 0.5) / (n + 1)  # off the edges, where the binomial variance is 0
     between = won_squared - 2 * rate * product + rate * rate * n_squared
+    if subjects >= 2:
+        between *= subjects / (subjects - 1)  # the rate was fitted to them
     return max(1.0, floor, between / (n * rate * (1 - rate)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 NAME = "manifest.json"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 FILES = frozenset({"adapter_config.json", "adapter_model.safetensors"})
 
 
@@ -78,7 +80,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises InvalidRecord when it is missing or does not parse."""
+    """Raises InvalidRecord naming the field that is missing or of the wrong kind."""
     try:
         body = orjson.loads((folder / NAME).read_bytes())
     except FileNotFoundError as error:
@@ -89,30 +91,50 @@ def read_manifest(folder: Path) -> Manifest:
         raise InvalidRecord(NAME, "must be a JSON object")
     known = {field.name for field in fields(Manifest)}
     values: dict[str, Any] = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in body.items() if name in known
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in body.items()
+        if name in known
     }
-    try:
-        return Manifest(**values)
-    except TypeError as error:
-        raise InvalidRecord(NAME, str(error)) from error
+    _check_kinds(values)
+    return Manifest(**values)
+
+
+def _check_kinds(values: Mapping[str, Any]) -> None:
+    for name, kind in (
+        ("id", str),
+        ("alias", str),
+        ("base", str),
+        ("files", dict),
+        ("created", (int, float)),
+    ):
+        if not isinstance(values.get(name), kind):
+            raise InvalidRecord(name, "is missing or of the wrong kind")
+    for name in ("batches", "probes", "target_modules"):
+        if not isinstance(values.get(name, ()), tuple):
+            raise InvalidRecord(name, "must be a list")
+    for file, digest in values["files"].items():
+        if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+            raise InvalidRecord("files", f"{file} needs the 64 hex digits of its sha256")
 
 
 def verify_files(folder: Path, manifest: Manifest, root: Path | None = None) -> None:
-    """Raises InvalidRecord naming the file that is missing, foreign, linked, or not as the manifest says."""
-    real = folder.resolve()
-    if root is not None and not real.is_relative_to(root.resolve()):
+    """Check that the folder holds the manifest's bytes and nothing else: the two files of a PEFT adapter, as
+    safetensors, and no links. ``root``: the folder must really lie in it.
+
+    Raises InvalidRecord naming what is missing, foreign, linked, outside, or not as the manifest says.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        raise InvalidRecord("path", f"{folder.name} is no folder, or a link")
+    if root is not None and not folder.resolve().is_relative_to(root.resolve()):
         raise InvalidRecord("path", "lies outside the data directory")
-    present = {path.name for path in folder.iterdir()} - {NAME}
     if set(manifest.files) != FILES:
         raise InvalidRecord("files", f"must list exactly {', '.join(sorted(FILES))}")
-    if present != FILES:
-        odd = sorted(present ^ FILES)
-        raise InvalidRecord(
-            odd[0], "is missing" if odd[0] in FILES else "does not belong in an adapter's folder"
-        )
-    for name, wanted in manifest.files.items():
-        path = folder / name
-        if path.is_symlink() or not path.is_file():
+    odd = {path.name for path in folder.iterdir()} ^ (FILES | {NAME})
+    for name in sorted(odd):
+        raise InvalidRecord(name, "is missing" if name in FILES | {NAME} else "does not belong in the folder")
+    for name in sorted(FILES | {NAME}):
+        if (folder / name).is_symlink() or not (folder / name).is_file():
             raise InvalidRecord(name, "must be a plain file, not a link")
-        if sha256_of(path) != wanted:
+    for name, wanted in manifest.files.items():
+        if sha256_of(folder / name) != wanted:
             raise InvalidRecord(name, "is not the file that was published: its sha256 differs")

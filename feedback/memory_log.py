@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from feedback.events import Comparison, Event, Label, Report, Response, Vote
-from feedback.facts import HISTORY, SUBJECT_RESPONSES, mark_of, said, summary_of, voices_of
+from feedback.facts import HISTORY, SUBJECT_RESPONSES, check_times, mark_of, said, summary_of, voices_of
 from feedback.ids import feedback_id
 from feedback.protocols import Appended, ArmCounts, Backlog, Entry, ResponseSummary
 from feedback.totals import Totals
@@ -52,6 +52,8 @@ class MemoryEventLog:
         self._totals = Totals(self._responses.get)
 
     def append(self, events: Sequence[Event]) -> list[Appended]:
+        for event in events:
+            check_times(event)
         with self._lock:
             return [self._append(event) for event in events]
 

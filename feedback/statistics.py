@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 from scipy.special import gammaln
-from scipy.stats import beta
+from scipy.stats import beta, norm
 
 from feedback.intervals import (
     Sample,
@@ -28,6 +28,7 @@ from feedback.intervals import (
     mean_sample,
     rate_interval,
     rate_sample,
+    subjects_of,
 )
 from feedback.protocols import ArmCounts
 
@@ -102,10 +103,10 @@ def probability_best(counts: Mapping[str, ArmCounts], nodes: int = 512) -> dict[
     return {arm: value / whole for arm, value in zip(counts, best, strict=True)}
 
 
-def expected_loss(counts: Mapping[str, ArmCounts], points: int = 400) -> dict[str, float]:
+def expected_loss(counts: Mapping[str, ArmCounts], points: int = 800) -> dict[str, float]:
     """Per arm how much up-rate choosing it is expected to cost: E[max_j θ_j] − E[θ_i]."""
     shapes = _posteriors(counts)
-    u = (np.arange(points) + 0.5) / points
+    u = norm.cdf(np.linspace(-8, 8, points))  # close together also in the tails
     grid = np.unique(np.concatenate([[0.0, 1.0], *(beta.ppf(u, *shape) for shape in shapes)]))
     below = np.prod([beta.cdf(grid, *shape) for shape in shapes], axis=0)
     highest = float(np.trapezoid(1 - below, grid))
@@ -114,14 +115,19 @@ def expected_loss(counts: Mapping[str, ArmCounts], points: int = 400) -> dict[st
 
 
 def bandit_shares(counts: Mapping[str, ArmCounts], floor: float = 0.01) -> dict[str, float]:
-    """Top-two Thompson shares: half to the best arm, half to its best rival, never below ``floor``."""
+    """Top-two Thompson shares: half to the best arm, half to its best rival, ``floor`` to each."""
     best = probability_best(counts)
-    odds = {arm: p / max(1 - p, 1e-9) for arm, p in best.items()}
-    raw = {
-        arm: p * (0.5 + 0.5 * sum(o for other, o in odds.items() if other != arm)) for arm, p in best.items()
-    }
-    whole, free = sum(raw.values()), 1 - floor * len(raw)
-    return {arm: floor + free * share / whole for arm, share in raw.items()}
+    if len(best) < 2:
+        return best
+    raw = dict.fromkeys(best, 0.0)
+    for leader, p in best.items():
+        rivals = {arm: q for arm, q in best.items() if arm != leader}
+        whole = sum(rivals.values())
+        raw[leader] += 0.5 * p
+        for arm, q in rivals.items():
+            raw[arm] += 0.5 * p * (q / whole if whole > 0 else 1 / len(rivals))
+    free = 1 - floor * len(raw)
+    return {arm: floor + free * share for arm, share in raw.items()}
 
 
 def srm_evidence(counts: Mapping[str, ArmCounts]) -> float:
@@ -139,9 +145,13 @@ def srm_evidence(counts: Mapping[str, ArmCounts]) -> float:
 
 
 def _log_factor(arms: list[tuple[float, int]]) -> float:
+    """Of one phase; shares are taken among the arms given, which may be a part of the experiment's."""
     if any(share == 0 and subjects for share, subjects in arms):
         return math.inf
-    open_arms = [(share, subjects) for share, subjects in arms if share > 0]
+    whole = sum(share for share, _ in arms)
+    open_arms = [(share / whole, subjects) for share, subjects in arms if share > 0]
+    if not open_arms:
+        return 0.0
     prior = np.array([_CONCENTRATION * share for share, _ in open_arms])
     seen = np.array([subjects for _, subjects in open_arms], dtype=float)
     expected = np.log(np.array([share for share, _ in open_arms]))
@@ -158,7 +168,8 @@ class Limits:
     """How sure to be, and how much worse anything but the votes may get."""
 
     alpha: float = 0.05  # chance that a candidate no better is ever promoted
-    min_votes: int = 20  # votes (or comparisons) an arm before they are judged
+    min_votes: int = 20  # votes (or comparisons) an arm, net of their design effect, before they are judged
+    min_subjects: float = 5.0  # subjects an arm that gave them, those with few votes counting for less
     indifferent: float = 0.02  # a difference in up-rate that does not matter
     enough_votes: int = 5000  # votes on the candidate after which an undecided experiment ends
     guard_alpha: float = 0.01  # chance of each guardrail's false alarm, ever
@@ -202,15 +213,24 @@ def decide(control: ArmCounts, candidate: ArmCounts, limits: Limits | None = Non
     for name, (lower, _) in said:
         if lower > 0:
             return Verdict("promote", f"{name} better by at least {lower:.1%}", figures)
-    return _undecided(candidate, votes, limits, figures)
+    return _undecided(control, candidate, votes, limits, figures=figures)
 
 
 def _undecided(
-    candidate: ArmCounts, votes: tuple[float, float] | None, limits: Limits, figures: dict[str, float]
+    control: ArmCounts,
+    candidate: ArmCounts,
+    votes: tuple[float, float] | None,
+    limits: Limits,
+    *,
+    figures: dict[str, float],
 ) -> Verdict:
     cast = candidate.up + candidate.down
     if votes is None:
-        return Verdict("wait", f"inconclusive: fewer than {limits.min_votes} votes on an arm", figures)
+        return Verdict(
+            "wait",
+            f"inconclusive: too few votes on an arm, of {control.up + control.down} and {cast}",
+            figures,
+        )
     lower, upper = votes
     if max(-lower, upper) < limits.indifferent:
         reason = f"no difference that matters: up-rate within {limits.indifferent:.0%}"
@@ -224,7 +244,8 @@ def _votes_difference(control: ArmCounts, candidate: ArmCounts, limits: Limits) 
     samples: list[Sample] = []
     for arm in (control, candidate):
         n, effect = arm.up + arm.down, _votes_effect(arm)
-        if n < limits.min_votes or n / effect < limits.min_votes / 2:
+        few = subjects_of(n, arm.votes_squared) < limits.min_subjects
+        if few or n / effect < limits.min_votes:
             return None
         samples.append(rate_sample(n, arm.up, effect))
     return difference_interval(samples[0], samples[1], limits.alpha / 2)
@@ -232,9 +253,10 @@ def _votes_difference(control: ArmCounts, candidate: ArmCounts, limits: Limits) 
 
 def _win_excess(candidate: ArmCounts, limits: Limits) -> tuple[float, float] | None:
     """Of the candidate's win rate over ½, exact for pairs of as many subjects."""
-    if candidate.compared < limits.min_votes:
-        return None
     rate = win_rate(candidate, limits.alpha / 2)
+    few = subjects_of(candidate.compared, candidate.compared_squared) < limits.min_subjects
+    if few or rate.effective < limits.min_votes:
+        return None
     return rate.lower - 0.5, rate.upper - 0.5
 
 

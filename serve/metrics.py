@@ -14,13 +14,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from feedback.metrics import BY_NAME, PREFIX
 
 FAST = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0)
 FIRST = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 2.0, 4.0, 8.0, 16.0)
 WHOLE = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0)
+Family: TypeAlias = CounterMetricFamily | GaugeMetricFamily
 Mode: TypeAlias = Literal["livesum", "livemax", "livemostrecent"]
 LAST: Mode = "livemostrecent"  # how several processes' gauges become one
 OTHER = "other"  # the label value of everything that configuration does not know
@@ -128,12 +131,17 @@ class _Read(CollectorRegistry):
         info = GaugeMetricFamily("heed_adapter_info", "1 for its state", labels=["adapter", "state"])
         for adapter, state in self._adapters.items():
             info.add_metric([adapter, state], 1)
-        families: dict[str, GaugeMetricFamily] = {"heed_adapter_info": info}
+        families: dict[str, Family] = {"heed_adapter_info": info}
         for alias, gauges in self._workers.items():
             for name, value in gauges.items() if isinstance(gauges, Mapping) else ():
                 for labels, number in _samples(value):
                     _add(families, name, {"alias": alias, **labels}, number)
         return list(families.values())
+
+
+def _help(full: str) -> str:
+    known = BY_NAME.get(full.removeprefix(PREFIX))
+    return known.help if known is not None else "published by a worker"
 
 
 def _samples(value: Any) -> Iterable[tuple[dict[str, str], float]]:
@@ -146,13 +154,14 @@ def _samples(value: Any) -> Iterable[tuple[dict[str, str], float]]:
                 yield {str(key): str(label) for key, label in labels.items()}, float(item["value"])
 
 
-def _add(families: dict[str, GaugeMetricFamily], name: str, labels: dict[str, str], number: float) -> None:
+def _add(families: dict[str, Family], name: str, labels: dict[str, str], number: float) -> None:
     full = name if name.startswith("heed_") else f"heed_{name}"
     if not _NAME.match(full) or not all(_NAME.match(key) for key in labels):
         return
     names = tuple(sorted(labels))
     family = families.get(full)
     if family is None:
-        family = families[full] = GaugeMetricFamily(full, "published by a worker", labels=names)
+        kind = CounterMetricFamily if full.endswith("_total") else GaugeMetricFamily
+        family = families[full] = kind(full, _help(full), labels=names)
     if family._labelnames == names:  # noqa: SLF001 - the family keeps them nowhere else
         family.add_metric([labels[key] for key in names], number)

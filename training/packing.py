@@ -9,13 +9,13 @@ al. 2024) put to training; rows follow "Efficient sequence packing without cross
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
 ROW_TOKENS = 256  # attention costs row², a longer row packs a little tighter
-BATCH_ROWS = 8
+BATCH_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,21 @@ class Packed:
     owner: Tensor  # (t,) its conversation, 0…n−1
     indices: tuple[int, ...]  # (n,) where each conversation stood in the input
     sizes: tuple[int, ...]  # (n,) reply tokens of each
+
+    def to(self, device: torch.device) -> Packed:
+        """The same on another device."""
+        moved = {
+            field.name: value.to(device)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
+
+    def mask(self, dtype: torch.dtype) -> Tensor:
+        """``visible`` as what attention adds to its scores."""
+        return torch.zeros(self.visible.shape, dtype=dtype, device=self.visible.device).masked_fill_(
+            ~self.visible, torch.finfo(dtype).min
+        )
 
 
 Group = tuple[tuple[int, ...], list[int]]  # a prompt, and the conversations that begin with it

@@ -7,31 +7,37 @@ into advantages, and take clipped steps.
     reward per token   −β·k1 with k1 = log π_old − log π_ref, and the score at the last token
                        ("The N implementation details of RLHF with PPO", Huang et al. 2024)
     score              mean − λ·std over the reward model's heads (Coste et al. 2023), clipped to ±5;
-                       −1 for a reply that did not end
-    advantage          GAE with γ 1, λ 0.95 (Schulman et al. 2016), whitened over the batch; or, as a
-                       setting, the leave-one-out baseline of the group (RLOO, Ahmadian et al. 2024)
-    policy loss        clipped ratio 0.2 below, 0.28 above, dual clip 3 (Schulman 2017; Ye et al. 2020)
+                       at most −1 for a reply that did not end
+    advantage          GAE with γ 1, λ 0.95 (Schulman et al. 2016), or, as a setting, the leave-one-out
+                       baseline of the group (RLOO, Ahmadian et al. 2024); whitened over the batch
+    policy loss        clipped ratio 0.2 below, 0.28 above (Schulman 2017; Yu et al. 2025), dual clip 3
+                       (Ye et al. 2020)
     value              its own small network on the frozen base's states, clipped loss; the policy's trunk
                        does not carry it, since a shared one drifted to short replies
     β                  adaptive (Ziegler et al. 2019): error clipped to ±0.2, towards a target in nats a reply
+
+The reference of a run that starts from an adapter is that adapter, frozen; the distance to the base is
+reported beside it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from feedback.events import Message
-from training.reference import Seen, Tokens, look, token_logprobs
+from training.packing import Tokens, pack
+from training.reference import Seen, look
 from training.reward_model import Progress, RewardModel
 from training.rollouts import Reply, Sampler
-from training.trunk import Trunk, pad
+from training.trunk import Trunk
 
 Reward: TypeAlias = Callable[[Sequence[Seen]], Tensor]
 
@@ -50,9 +56,9 @@ class PPOConfig:
     max_tokens: int = 80
     """Longest reply while sampling, tokens."""
     epochs: int = 1
-    minibatch: int = 64
-    """Replies a gradient step."""
-    learning_rate: float = 5e-4
+    minibatch: int = 16
+    """Prompts (with all their replies) a gradient step."""
+    learning_rate: float = 2e-3
     warmup: int = 3
     """Gradient steps of linear warm-up."""
     value_learning_rate: float = 2e-3
@@ -69,9 +75,11 @@ class PPOConfig:
     beta: float = 0.03
     """First weight of the KL, reward per nat."""
     target_kl: float = 6.0
-    """Nats a reply from the base that the controller aims at."""
+    """Nats a reply from the reference that the controller aims at."""
+    horizon: float = 2000.0
+    """Samples over which the controller corrects its error."""
     max_kl: float = 10.0
-    """Nats a reply from the base at which the run stops."""
+    """Nats a reply from the reference at which the run stops; what is kept is the policy before that."""
     pessimism: float = 0.5
     """λ of mean − λ·std."""
     gradient_norm: float = 1.0
@@ -89,72 +97,86 @@ class PPOReport:
     stopped: str = ""
     reward_first: float = 0.0
     reward_last: float = 0.0
-    kl_nats: float = 0.0
+    kl_nats: float = 0.0  # a reply, from the reference
+    kl_base_nats: float = 0.0  # a reply, from the base
     clip_fraction: float = 0.0
-    entropy_nats: float = 0.0
+    entropy_nats: float = 0.0  # a token
+    value_loss: float = 0.0
+    explained_variance: float = 0.0  # of the returns by the value network
     beta: float = 0.0
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass
 class Batch:
-    """One step's experience; per reply a tensor over its tokens."""
+    """One step's experience: n replies with t tokens in all, token tensors reply by reply."""
 
     tokens: list[Tokens]
-    old: list[Tensor]  # log π_old
-    kl: list[Tensor]  # log π_old − log π_ref
-    states: list[Tensor]
+    sizes: list[int]
     scores: Tensor  # (n,)
-    advantages: list[Tensor] = field(default_factory=list)
-    returns: list[Tensor] = field(default_factory=list)
-    values: list[Tensor] = field(default_factory=list)
+    old: Tensor  # (t,) log π_old
+    kl: Tensor  # (t,) log π_old − log π_ref
+    states: Tensor  # (t, 2·hidden)
+    values: Tensor = field(default_factory=lambda: torch.empty(0))  # (t,)
+    advantages: Tensor = field(default_factory=lambda: torch.empty(0))  # (t,)
+    returns: Tensor = field(default_factory=lambda: torch.empty(0))  # (t,)
+
+    def at(self, conversations: Sequence[int]) -> Tensor:
+        """Where the tokens of these conversations stand, one after the other."""
+        starts = torch.tensor([0, *self.sizes]).cumsum(0)
+        return torch.cat([torch.arange(int(starts[i]), int(starts[i + 1])) for i in conversations])
+
+
+# --- the formulas ---------------------------------------------------------------------------------------------
 
 
 def gae(rewards: Tensor, values: Tensor, lam: float) -> Tensor:
-    """Advantages (n,) of one episode with γ 1, from rewards (n,) and values (n,)."""
-    advantage, following = torch.zeros_like(rewards), 0.0
-    for t in range(len(rewards) - 1, -1, -1):
-        ahead = float(values[t + 1]) if t + 1 < len(rewards) else 0.0
-        following = float(rewards[t]) + ahead - float(values[t]) + lam * following
-        advantage[t] = following
+    """Generalised advantages with γ 1. (n, t), rows padded on the right with zeros; a padded tail gives zeros."""
+    advantage = torch.zeros_like(rewards)
+    following, ahead = torch.zeros(len(rewards)), torch.zeros(len(rewards))
+    for t in range(rewards.shape[1] - 1, -1, -1):
+        following = rewards[:, t] + ahead - values[:, t] + lam * following
+        advantage[:, t], ahead = following, values[:, t]
     return advantage
 
 
 def leave_one_out(returns: Tensor, group: int) -> Tensor:
-    """Each return less the mean of the others of its group. ``returns`` (groups·group,)."""
+    """Each return less the mean of the others of its group. (groups·group,) neighbours first."""
     rows = returns.view(-1, group)
     return (rows - (rows.sum(1, keepdim=True) - rows) / (group - 1)).view(-1)
 
 
-def policy_loss(
-    new: Tensor, old: Tensor, advantage: Tensor, mask: Tensor, config: PPOConfig
-) -> tuple[Tensor, dict[str, float]]:
-    """Clipped surrogate with a dual clip, and its figures. All (rows, tokens)."""
+def k3(new: Tensor, old: Tensor) -> Tensor:
+    """Schulman's low-variance estimate of KL(old ‖ new) at tokens drawn from ``old``; never negative."""
+    return torch.expm1(new - old) - (new - old)
+
+
+def policy_loss(new: Tensor, old: Tensor, advantage: Tensor, config: PPOConfig) -> tuple[Tensor, Tensor]:
+    """Clipped surrogate with a dual clip: per token the loss, and whether it was clipped. All (t,)."""
     ratio = torch.exp(new - old)
     plain = ratio * advantage
     clipped = ratio.clamp(1 - config.clip_low, 1 + config.clip_high) * advantage
     gain = torch.minimum(plain, clipped)
     gain = torch.where(advantage < 0, torch.maximum(gain, config.dual_clip * advantage), gain)
-    count = mask.sum()
-    k3 = ((torch.exp(old - new) - 1) - (old - new)) * mask
-    figures = {
-        "clip_fraction": float(((clipped < plain) * mask).sum() / count),
-        "step_kl": float(k3.sum() / count),
-    }
-    return -(gain * mask).sum() / count, figures
+    return -gain, clipped < plain
 
 
-def value_loss(new: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip: float) -> Tensor:
-    """Clipped squared error. All (rows, tokens)."""
+def value_loss(new: Tensor, old: Tensor, returns: Tensor, clip: float) -> Tensor:
+    """Clipped squared error. All (t,); the mean."""
     near = old + (new - old).clamp(-clip, clip)
-    error = torch.maximum((new - returns).square(), (near - returns).square())
-    return 0.5 * (error * mask).sum() / mask.sum()
+    return 0.5 * torch.maximum((new - returns).square(), (near - returns).square()).mean()
 
 
-def next_beta(beta: float, kl: float, target: float, samples: int, horizon: int = 2000) -> float:
+def next_beta(beta: float, kl: float, target: float, samples: int, horizon: float) -> float:
     """Ziegler et al.'s controller; ``kl`` and ``target`` in nats a reply."""
     error = min(0.2, max(-0.2, kl / target - 1))
     return beta * (1 + error * samples / horizon)
+
+
+def final_scores(raw: Tensor, ended: Tensor) -> Tensor:
+    """Clipped to ±5; a reply that did not end gets −1 or worse. Both (n,)."""
+    clipped = raw.clamp(-5, 5)
+    return torch.where(ended, clipped, clipped.clamp(max=-1.0))
 
 
 class Value(nn.Module):
@@ -172,28 +194,48 @@ class Value(nn.Module):
         return out[..., 0]
 
 
+# --- the run --------------------------------------------------------------------------------------------------
+
+
 class Run:
     """One run: weights, optimisers, controller, position; all of it is in a checkpoint."""
 
     def __init__(self, trunk: Trunk, config: PPOConfig, start: Path | None) -> None:
         self.trunk, self.config = trunk, config
         torch.manual_seed(config.seed)
-        trunk.add("policy", start)
-        self.weights = trunk.parameters("policy")
+        self.weights = trunk.add("policy", start)
+        self.anchor: str | None = None  # the reference: the base, or the adapter it started from
+        if start is not None:
+            self.anchor = "anchor"
+            trunk.add(self.anchor, start)
+            trunk.weights("policy")
         self.sampler = Sampler(trunk)
         self.sampler.refresh("policy")
-        self.value = Value(2 * trunk.model.config.hidden_size)
+        self.value = Value(2 * trunk.hidden)
         self.optimizer = torch.optim.AdamW(self.weights, lr=config.learning_rate, eps=1e-5, weight_decay=0.0)
         self.value_optimizer = torch.optim.AdamW(
             self.value.parameters(), lr=config.value_learning_rate, eps=1e-5
         )
         self.beta, self.step, self.updates = config.beta, 0, 0
+        self.kept = self.snapshot()
         self.report = PPOReport()
+
+    def snapshot(self) -> list[Tensor]:
+        """A copy of the adapter as it is now."""
+        return [weight.detach().clone() for weight in self.weights]
+
+    @torch.no_grad()
+    def adopt(self, weights: Sequence[Tensor]) -> None:
+        """Put a snapshot in place."""
+        for weight, saved in zip(self.weights, weights, strict=True):
+            weight.copy_(saved)
+        self.sampler.refresh("policy")
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs to give the same bytes."""
         return {
-            "weights": [weight.detach() for weight in self.weights],
+            "weights": self.snapshot(),
+            "kept": self.kept,
             "value": self.value.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "value_optimizer": self.value_optimizer.state_dict(),
@@ -204,121 +246,166 @@ class Run:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue where ``state`` was taken."""
-        with torch.no_grad():
-            for weight, saved in zip(self.weights, state["weights"], strict=True):
-                weight.copy_(saved)
+        self.adopt(state["weights"])
+        self.kept = state["kept"]
         self.value.load_state_dict(state["value"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.value_optimizer.load_state_dict(state["value_optimizer"])
         torch.set_rng_state(state["rng"])
         self.beta, self.step, self.updates = (state["position"][key] for key in ("beta", "step", "updates"))
         self.report = PPOReport(**state["report"])
-        self.sampler.refresh("policy")
 
     # --- experience -------------------------------------------------------------------------------------
 
     def collect(self, prompts: Sequence[Sequence[Message]], reward: Reward) -> Batch:
         """Sample, look, score, and work out advantages."""
         config = self.config
-        picks = torch.randperm(
-            len(prompts), generator=torch.Generator().manual_seed(config.seed * 7919 + self.step)
-        )
+        generator = torch.Generator().manual_seed(config.seed * 7919 + self.step)
+        picks = torch.randperm(len(prompts), generator=generator)
         chosen = [
             prompts[int(picks[i % len(picks)])] for i in range(config.prompts) for _ in range(config.group)
         ]
-        replies = self.sampler.sample(
-            chosen, max_tokens=config.max_tokens, seed=config.seed * 104729 + self.step
-        )
+        seed = config.seed * 104_729 + self.step
+        replies = self.sampler.sample(chosen, max_tokens=config.max_tokens, seed=seed)
         tokens = [Tokens(reply.prompt_ids, reply.token_ids) for reply in replies]
         seen = look(self.trunk, tokens)
-        old = [torch.tensor(reply.logprobs) for reply in replies]
-        kl = [o - s.logprobs for o, s in zip(old, seen, strict=True)]
-        batch = Batch(tokens, old, kl, [s.states for s in seen], _scores(reward(seen), replies))
+        old = torch.cat([torch.tensor(reply.logprobs) for reply in replies])
+        batch = Batch(
+            tokens=tokens,
+            sizes=[len(one.reply) for one in tokens],
+            scores=final_scores(reward(seen), _ended(replies)),
+            old=old,
+            kl=old - self._reference(tokens, seen),
+            states=torch.cat([one.states for one in seen]),
+        )
         self._advantages(batch)
+        self._account(batch, old - torch.cat([one.logprobs for one in seen]))
         return batch
+
+    @torch.no_grad()
+    def _reference(self, tokens: Sequence[Tokens], seen: Sequence[Seen]) -> Tensor:
+        """The reference's log-probabilities (t,)."""
+        if self.anchor is None:
+            return torch.cat([one.logprobs for one in seen])
+        found: dict[int, Tensor] = {}
+        for packed in pack(tokens):
+            each = self.trunk.forward(packed, self.anchor).logprobs.cpu().split(packed.sizes)
+            found.update(zip(packed.indices, each, strict=True))
+        return torch.cat([found[index] for index in range(len(tokens))])
 
     @torch.no_grad()
     def _advantages(self, batch: Batch) -> None:
         config = self.config
-        rewards = [-self.beta * k for k in batch.kl]
-        for reward, score in zip(rewards, batch.scores, strict=True):
-            reward[-1] += score
-        batch.values = [self.value(states) for states in batch.states]
+        rewards = -self.beta * batch.kl
+        rewards[torch.tensor(batch.sizes).cumsum(0) - 1] += batch.scores
+        batch.values = self.value(batch.states)
+        rows = pad_sequence(rewards.split(batch.sizes), batch_first=True)
+        inside = pad_sequence(torch.ones_like(rewards).split(batch.sizes), batch_first=True) > 0
         if config.advantage == "gae":
-            batch.advantages = [
-                gae(r, v, config.gae_lambda) for r, v in zip(rewards, batch.values, strict=True)
-            ]
-            batch.returns = [a + v for a, v in zip(batch.advantages, batch.values, strict=True)]
+            values = pad_sequence(batch.values.split(batch.sizes), batch_first=True)
+            batch.advantages = gae(rows, values, config.gae_lambda)[inside]
+            batch.returns = batch.advantages + batch.values
         else:
-            totals = leave_one_out(torch.stack([r.sum() for r in rewards]), config.group)
-            batch.advantages = [t.expand(len(r)).clone() for t, r in zip(totals, rewards, strict=True)]
-            batch.returns = [r.flip(0).cumsum(0).flip(0) for r in rewards]
-        every = torch.cat(batch.advantages)
-        mean, std = every.mean(), every.std() + 1e-8
-        batch.advantages = [(a - mean) / std for a in batch.advantages]
+            alone = leave_one_out(rows.sum(1), config.group)
+            batch.advantages = alone[:, None].expand_as(rows)[inside].clone()
+            batch.returns = rows.flip(1).cumsum(1).flip(1)[inside]
+        batch.advantages -= batch.advantages.mean()
+        batch.advantages /= batch.advantages.std() + 1e-8
+
+    def _account(self, batch: Batch, from_base: Tensor) -> None:
+        """Figures of the policy that sampled; a policy within the budget becomes the one to keep."""
+        report, n = self.report, len(batch.tokens)
+        report.reward_last = float(batch.scores.mean())
+        report.kl_nats, report.kl_base_nats = float(batch.kl.sum()) / n, float(from_base.sum()) / n
+        report.reward_first = report.reward_last if self.step == 0 else report.reward_first
+        report.entropy_nats = -float(batch.old.mean())
+        spread = batch.returns.var()
+        report.explained_variance = float(1 - (batch.returns - batch.values).var() / (spread + 1e-8))
+        report.steps, report.samples = self.step + 1, report.samples + n
+        if report.kl_nats <= self.config.max_kl:
+            self.kept = self.snapshot()
 
     # --- learning ---------------------------------------------------------------------------------------
 
-    def learn(self, batch: Batch) -> dict[str, float]:
-        """A few clipped steps over the batch; figures of the last."""
-        figures: dict[str, float] = {}
-        for _ in range(self.config.epochs):
-            order = torch.randperm(len(batch.tokens)).tolist()
-            for begin in range(0, len(order), self.config.minibatch):
-                rows = sorted(
-                    order[begin : begin + self.config.minibatch], key=lambda i: len(batch.tokens[i].prompt)
-                )
-                self._learn_value(batch, rows)
-                if self.step >= self.config.value_warmup or self.config.advantage == "rloo":
-                    figures = self._learn_policy(batch, rows)
-            if figures.get("step_kl", 0.0) > self.config.stop_kl:
-                break
-        return figures
+    def learn(self, batch: Batch) -> None:
+        """A few clipped steps over the batch."""
+        config, report = self.config, self.report
+        for _ in range(config.epochs):
+            for conversations in self._minibatches():
+                self._learn_value(batch, batch.at(conversations))
+                if self.step >= config.value_warmup or config.advantage == "rloo":
+                    report.clip_fraction, step_kl = self._learn_policy(batch, conversations)
+                    if step_kl > config.stop_kl:
+                        return
 
-    def _learn_policy(self, batch: Batch, rows: list[int]) -> dict[str, float]:
-        ids, attention = pad(
-            [[*batch.tokens[i].prompt, *batch.tokens[i].reply] for i in rows], self.trunk.end
-        )
-        with self.trunk.using("policy") as model:
-            model.train()
-            logits = model(input_ids=ids, attention_mask=attention).logits
-        new_all = token_logprobs(logits, ids)
-        new, old, advantage, mask = _align(batch, rows, new_all)
-        value, figures = policy_loss(new, old, advantage, mask, self.config)
+    def _minibatches(self) -> Iterator[list[int]]:
+        """Replies to one prompt stay together, which halves the tokens to compute."""
+        config = self.config
+        order = torch.randperm(config.prompts).tolist()
+        for begin in range(0, len(order), config.minibatch):
+            chosen = order[begin : begin + config.minibatch]
+            yield [prompt * config.group + one for prompt in chosen for one in range(config.group)]
+
+    def _learn_policy(self, batch: Batch, conversations: list[int]) -> tuple[float, float]:
+        """One step of Adam; the share of clipped tokens and the mean k3."""
+        total = sum(batch.sizes[i] for i in conversations)
+        clipped, moved = 0.0, 0.0
+        self.optimizer.zero_grad()
+        for packed in pack([batch.tokens[i] for i in conversations]):
+            where = batch.at([conversations[i] for i in packed.indices])
+            new, old = self.trunk.forward(packed, "policy").logprobs, batch.old[where].to(self.trunk.device)
+            advantage = batch.advantages[where].to(self.trunk.device)
+            loss, outside = policy_loss(new, old, advantage, self.config)
+            (loss.sum() / total).backward()
+            clipped += float(outside.sum()) / total
+            moved += float(k3(new.detach(), old).sum()) / total
         self.updates += 1
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * min(1.0, self.updates / max(1, self.config.warmup))
-        self.optimizer.zero_grad()
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(self.weights, self.config.gradient_norm)
+        nn.utils.clip_grad_norm_(self.weights, self.config.gradient_norm)
         self.optimizer.step()
-        return figures | {"entropy": float(-(new.detach() * mask).sum() / mask.sum())}
+        return clipped, moved
 
-    def _learn_value(self, batch: Batch, rows: list[int]) -> None:
-        states = torch.cat([batch.states[i] for i in rows])
-        old, returns = torch.cat([batch.values[i] for i in rows]), torch.cat([batch.returns[i] for i in rows])
+    def _learn_value(self, batch: Batch, where: Tensor) -> None:
+        states, old, returns = batch.states[where], batch.values[where], batch.returns[where]
         for _ in range(2):
-            value = value_loss(self.value(states), old, returns, torch.ones_like(old), self.config.value_clip)
+            loss = value_loss(self.value(states), old, returns, self.config.value_clip)
             self.value_optimizer.zero_grad()
-            value.backward()
-            torch.nn.utils.clip_grad_norm_(self.value.parameters(), self.config.gradient_norm)
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.value.parameters(), self.config.gradient_norm)
             self.value_optimizer.step()
+            self.report.value_loss = float(loss.detach())
+
+    def adapt(self, batch: Batch) -> None:
+        """Move β, take up the new weights, write the figures down."""
+        config, report = self.config, self.report
+        if self.step >= config.value_warmup:
+            self.beta = next_beta(
+                self.beta, report.kl_nats, config.target_kl, len(batch.tokens), config.horizon
+            )
+        report.beta = self.beta
+        self.sampler.refresh("policy")
+        told = (
+            "reward_last", "kl_nats", "kl_base_nats", "clip_fraction", "entropy_nats", "value_loss",
+            "explained_variance", "beta", "samples", "seconds",
+        )  # fmt: skip
+        tokens = sum(batch.sizes) / len(batch.sizes)
+        report.curve.append({name: float(getattr(report, name)) for name in told} | {"tokens": tokens})
+        self.step += 1
+
+    def why_stop(self, should_stop: Callable[[], bool] | None) -> str:
+        """In words; empty to go on."""
+        if self.report.kl_nats > self.config.max_kl:
+            return "KL budget spent"
+        if self.step >= self.config.max_steps:
+            return "all steps done"
+        if self.report.seconds >= self.config.max_seconds:
+            return "time budget spent"
+        return "asked to stop" if should_stop is not None and should_stop() else ""
 
 
-def _scores(raw: Tensor, replies: Sequence[Reply]) -> Tensor:
-    ended = torch.tensor([reply.finish_reason == "stop" for reply in replies])
-    return torch.where(ended, raw.clamp(-5, 5), torch.full_like(raw, -1.0).minimum(raw.clamp(-5, 5)))
-
-
-def _align(batch: Batch, rows: list[int], new: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Lay the per-reply tensors under the padded log-probabilities ``new`` (rows, length − 1)."""
-    old, advantage, mask = torch.zeros_like(new), torch.zeros_like(new), torch.zeros_like(new)
-    for row, index in enumerate(rows):
-        begin = len(batch.tokens[index].prompt) - 1
-        end = begin + len(batch.tokens[index].reply)
-        old[row, begin:end], advantage[row, begin:end] = batch.old[index], batch.advantages[index]
-        mask[row, begin:end] = 1.0
-    return new * mask, old, advantage, mask
+def _ended(replies: Sequence[Reply]) -> Tensor:
+    return torch.tensor([reply.finish_reason == "stop" for reply in replies])
 
 
 def pessimistic(model: RewardModel, pessimism: float) -> Reward:
@@ -345,52 +432,29 @@ def train(
 ) -> PPOReport:
     """Train from ``start`` (None: the base) and write a stock PEFT folder to ``out``.
 
-    ``checkpoint`` is a file: when it exists the run continues from it, to the same bytes.
+    ``checkpoint`` is a file: when it exists the run continues from it, to the same bytes. A run that spends
+    its KL budget keeps the last policy that was within it.
     """
     run = Run(trunk, config, start)
     if checkpoint is not None and checkpoint.exists():
         run.restore(torch.load(checkpoint, weights_only=True))
     begun = time.monotonic() - run.report.seconds
-    report = run.report
-    while not report.stopped:
+    while not run.report.stopped:
         batch = run.collect(prompts, reward)
-        figures = run.learn(batch)
-        run.sampler.refresh("policy")
-        _account(run, batch, figures, time.monotonic() - begun)
-        run.step += 1
-        report.stopped = _why_stop(run, should_stop)
-        if checkpoint is not None and (report.stopped or run.step % config.checkpoint_steps == 0):
+        if run.report.kl_nats <= config.max_kl:
+            run.learn(batch)
+        run.report.seconds = time.monotonic() - begun
+        run.adapt(batch)
+        run.report.stopped = run.why_stop(should_stop)
+        if checkpoint is not None and (run.report.stopped or run.step % config.checkpoint_steps == 0):
             _save(run.state(), checkpoint)
         if progress is not None:
-            done = max(run.step / config.max_steps, report.seconds / config.max_seconds)
-            progress("ppo", min(1.0, done), report.curve[-1])
-    write_adapter(trunk, "policy", out)
-    return report
-
-
-def _account(run: Run, batch: Batch, figures: dict[str, float], seconds: float) -> None:
-    report, reward = run.report, float(batch.scores.mean())
-    kl = float(torch.stack([k.sum() for k in batch.kl]).mean())
-    if run.step >= run.config.value_warmup:
-        run.beta = next_beta(run.beta, kl, run.config.target_kl, len(batch.tokens))
-    report.reward_first = reward if not report.curve else report.reward_first
-    report.steps, report.samples, report.seconds = run.step + 1, report.samples + len(batch.tokens), seconds
-    report.reward_last, report.kl_nats, report.beta = reward, kl, run.beta
-    report.clip_fraction = figures.get("clip_fraction", 0.0)
-    report.entropy_nats = figures.get("entropy", 0.0)
-    tokens = sum(len(one.reply) for one in batch.tokens) / len(batch.tokens)
-    report.curve.append({"reward": reward, "kl": kl, "beta": run.beta, "tokens": tokens, **figures})
-
-
-def _why_stop(run: Run, should_stop: Callable[[], bool] | None) -> str:
-    report, config = run.report, run.config
-    if report.kl_nats > config.max_kl:
-        return "KL budget spent"
-    if run.step >= config.max_steps:
-        return "all steps done"
-    if report.seconds >= config.max_seconds:
-        return "time budget spent"
-    return "asked to stop" if should_stop is not None and should_stop() else ""
+            done = max(run.step / config.max_steps, run.report.seconds / config.max_seconds)
+            progress("ppo", min(1.0, done), run.report.curve[-1])
+    if run.report.kl_nats > config.max_kl:
+        run.adopt(run.kept)
+    trunk.write("policy", out)
+    return run.report
 
 
 def _save(state: dict[str, Any], checkpoint: Path) -> None:
@@ -398,16 +462,3 @@ def _save(state: dict[str, Any], checkpoint: Path) -> None:
     draft = checkpoint.with_suffix(".tmp")
     torch.save(state, draft)
     draft.replace(checkpoint)
-
-
-def write_adapter(trunk: Trunk, name: str, out: Path) -> None:
-    """A stock PEFT folder: ``adapter_config.json`` and ``adapter_model.safetensors``, nothing else."""
-    draft = out.with_name(out.name + ".peft")
-    trunk.model.save_pretrained(str(draft), selected_adapters=[name])
-    out.mkdir(parents=True, exist_ok=True)
-    inner = draft / name if (draft / name).exists() else draft
-    for file in ("adapter_config.json", "adapter_model.safetensors"):
-        (inner / file).replace(out / file)
-    for path in sorted(draft.rglob("*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    draft.rmdir()

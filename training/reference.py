@@ -8,27 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from training.trunk import Trunk, pad
+from training.packing import Packed, Tokens, pack
+from training.trunk import Pass, Trunk
 
-
-@dataclass(frozen=True)
-class Tokens:
-    """One conversation as tokens: what was asked and what was replied."""
-
-    prompt: tuple[int, ...]
-    reply: tuple[int, ...]
+__all__ = ["Seen", "Tokens", "look", "token_logprobs"]
 
 
 @dataclass(frozen=True)
 class Seen:
     """What the base makes of one conversation of ``n`` reply tokens."""
 
-    features: Tensor  # (width,): each layer's states averaged over the reply, and the log of its length
+    tokens: Tokens
+    features: Tensor  # (depth·hidden,): each layer's states averaged over the reply
     logprobs: Tensor  # (n,) natural log
     states: Tensor  # (n, 2·hidden): before each reply token, the last state and the mean of the reply so far
 
@@ -41,31 +36,29 @@ def token_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def look(trunk: Trunk, conversations: Sequence[Tokens], rows: int = 64) -> list[Seen]:
-    """In order; conversations of like length go through the base together."""
-    order = sorted(
-        range(len(conversations)), key=lambda i: len(conversations[i].prompt) + len(conversations[i].reply)
-    )
+def look(trunk: Trunk, conversations: Sequence[Tokens]) -> list[Seen]:
+    """In order. Conversations that share a prompt cost it once."""
     found: list[Seen | None] = [None] * len(conversations)
-    with trunk.using(None) as model:
-        model.eval()
-        for start in range(0, len(order), rows):
-            chunk = [conversations[index] for index in order[start : start + rows]]
-            ids, mask = pad([[*c.prompt, *c.reply] for c in chunk], trunk.end)
-            out: Any = model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
-            logprobs = token_logprobs(out.logits, ids)
-            for row, (index, one) in enumerate(zip(order[start : start + rows], chunk, strict=True)):
-                found[index] = _seen(one, row, out.hidden_states, logprobs[row])
+    for packed in pack(conversations):
+        passed = trunk.forward(packed, None, states=True)
+        for index, seen in zip(packed.indices, _each(packed, passed, conversations), strict=True):
+            found[index] = seen
     return [seen for seen in found if seen is not None]
 
 
-def _seen(one: Tokens, row: int, layers: Sequence[Tensor], logprobs: Tensor) -> Seen:
-    begin, end = len(one.prompt), len(one.prompt) + len(one.reply)
-    pooled = [layer[row, begin:end].float().mean(0) for layer in layers]
-    length = torch.log(torch.tensor([float(end - begin)]))
-    last = layers[-1][row].float()
-    before = last[begin - 1 : end - 1]
-    sofar = before.cumsum(0) / torch.arange(1, len(before) + 1)[:, None]
-    return Seen(
-        torch.cat([*pooled, length]), logprobs[begin - 1 : end - 1].clone(), torch.cat([before, sofar], 1)
-    )
+def _each(packed: Packed, passed: Pass, conversations: Sequence[Tokens]) -> list[Seen]:
+    """Cut a pass into its conversations."""
+    states = torch.cat([layer[packed.own].float() for layer in passed.layers], 1).cpu()
+    pooled = torch.zeros(len(packed.sizes), states.shape[1]).index_add_(0, packed.owner, states)
+    pooled /= torch.tensor(packed.sizes)[:, None]
+    before = passed.layers[-1][packed.source].float().cpu().split(packed.sizes)
+    logprobs = passed.logprobs.cpu().split(packed.sizes)
+    return [
+        Seen(conversations[index], pooled[place], logprobs[place], _with_mean(before[place]))
+        for place, index in enumerate(packed.indices)
+    ]
+
+
+def _with_mean(states: Tensor) -> Tensor:
+    """Each state beside the mean of the states up to it. (n, hidden) → (n, 2·hidden)."""
+    return torch.cat([states, states.cumsum(0) / torch.arange(1, len(states) + 1)[:, None]], 1)

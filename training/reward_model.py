@@ -1,13 +1,14 @@
 """The reward model: pairs, ties and thumbs to a score of any reply, with its own uncertainty.
 
-Votes are few and noisy at the start of a loop, so the model is small and convex: a linear score over the
-frozen base's states, averaged over the reply and over every layer (``reference.look``). Averaging over the
-reply beat the last token by 5 to 10 points of held-out accuracy here, and a strong pull to zero beat a weak
-one (docs/adr/0005). Several heads, each fitted on a resample of the subjects, give mean and deviation.
+Votes are few and noisy at the start of a loop, so the model is small and convex: a linear score over fixed
+features (``reward_features``), pulled to zero. It has one optimum, which takes seconds and does not hang on
+where the last fit ended, so every fit is a full one. Several further heads, each fitted to a resample of the
+votes and pulled to a random point of the prior (Osband et al. 2018), tell how sure it is.
 
-    pairs   Davidson (1970): P(a≻b) ∝ e^(d/2), P(tie) ∝ ν, P(b≻a) ∝ e^(−d/2), with d = s_a − s_b
-    thumbs  logistic: P(up) = σ(s − b), b one threshold for all subjects
-    both bad  a tie, and each of the two a thumb down
+    pairs     Davidson (1970): P(a≻b) ∝ e^(d/2), P(tie) ∝ ν, P(b≻a) ∝ e^(−d/2), with d = s_a − s_b
+    thumbs    logistic: P(up) = σ(s − b − b_subject), the subject's own offset pulled to zero
+    both bad  a tie, and each of the two half a thumb down
+    T         one temperature for all probabilities, from predictions on votes left out (Guo et al. 2017)
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import orjson
 import torch
@@ -25,23 +27,29 @@ from torch import Tensor
 
 from feedback.events import Message
 from training.examples import Examples
-from training.reference import Seen, Tokens, look
+from training.reference import Seen, look
+from training.reward_features import Standard, raw_features
 from training.trunk import Trunk
 
-Progress = Callable[[str, float, dict[str, float]], None]
+Progress: TypeAlias = Callable[[str, float, dict[str, float]], None]
+
+FILE = "reward.safetensors"
 
 
 @dataclass(frozen=True)
 class RewardConfig:
     """Settings of the fit."""
 
+    strength: float = 2.0
+    """Pull of the weights to zero (L2), in votes: features have length √2, so this is the prior's precision."""
+    offset_strength: float = 4.0
+    """Pull of each subject's own thumb offset to zero."""
     heads: int = 5
-    strengths: tuple[float, ...] = (100.0, 300.0, 1000.0, 3000.0)
-    """Candidate pulls of the weights to zero (L2, in units of votes); held-out votes choose."""
+    """Resampled heads behind the deviation."""
     iterations: int = 60
-    """Most steps of L-BFGS a head; the problem is convex."""
+    """Most steps of L-BFGS a fit; the problem is convex."""
     folds: int = 4
-    """Folds of the cross-validation that chooses the strength."""
+    """Parts of the votes, each left out once, to find the temperature."""
     seed: int = 0
 
 
@@ -56,8 +64,9 @@ class RewardReport:
     nll: float  # mean negative log-likelihood of held-out votes, nats
     train_accuracy: float
     calibration_error: float  # expected calibration error over ten bins, in [0, 1]
-    strength: float
-    tie_log_odds: float
+    temperature: float  # above 1: the fit was too sure of itself
+    tie_log_odds: float  # log ν
+    fold_accuracy: float  # as ``accuracy``, of every training vote by a fit that left its part out
 
 
 @dataclass(frozen=True)
@@ -70,21 +79,39 @@ class RewardScores:
 
 @dataclass
 class Votes:
-    """The votes as tensors. Pairs: ``difference`` (p, width) and outcome in {1, 0.5 tie, 0}."""
+    """The votes as tensors. Pairs: ``difference`` (p, width) and outcome in {1, 0.5 tie}."""
 
     difference: Tensor
     outcome: Tensor
     pair_weight: Tensor
     features: Tensor  # (t, width), of thumbs and of both-bad replies
     up: Tensor
+    subject: Tensor  # (t,) which subject's offset
     thumb_weight: Tensor
+    subjects: int
 
-    def rows(self, pairs: Tensor, thumbs: Tensor) -> Votes:
-        """A subset or resample by index."""
+    def __len__(self) -> int:
+        return len(self.outcome) + len(self.up)
+
+    def weighted(self, pairs: Tensor, thumbs: Tensor) -> Votes:
+        """The same votes, each counted so many times more."""
         return Votes(
-            self.difference[pairs], self.outcome[pairs], self.pair_weight[pairs],
-            self.features[thumbs], self.up[thumbs], self.thumb_weight[thumbs],
+            self.difference, self.outcome, self.pair_weight * pairs,
+            self.features, self.up, self.subject, self.thumb_weight * thumbs, self.subjects,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Head:
+    """One fit."""
+
+    weights: Tensor  # (width,)
+    threshold: Tensor  # thumbs', ()
+    offsets: Tensor  # (subjects,)
+    log_tie: Tensor  # log ν, ()
+
+    def parts(self) -> list[Tensor]:
+        return [self.weights, self.threshold, self.offsets, self.log_tie]
 
 
 def davidson_nll(d: Tensor, outcome: Tensor, log_tie: Tensor) -> Tensor:
@@ -94,34 +121,49 @@ def davidson_nll(d: Tensor, outcome: Tensor, log_tie: Tensor) -> Tensor:
     return F.cross_entropy(logits, target, reduction="none")
 
 
-def loss(weights: Tensor, threshold: Tensor, log_tie: Tensor, votes: Votes, strength: float) -> Tensor:
-    """Penalised negative log-likelihood a vote, nats."""
-    pairs = davidson_nll(votes.difference @ weights, votes.outcome, log_tie) * votes.pair_weight
-    thumbs = F.binary_cross_entropy_with_logits(
-        votes.features @ weights - threshold, votes.up, reduction="none"
+def vote_nll(head: Head, votes: Votes, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Negative log-likelihood of each pair (p,) and each thumb (t,), nats."""
+    d = votes.difference @ head.weights / temperature
+    scores = votes.features @ head.weights
+    logits = (scores - head.threshold - head.offsets[votes.subject]) / temperature
+    thumbs = F.binary_cross_entropy_with_logits(logits, votes.up, reduction="none")
+    return davidson_nll(d, votes.outcome, head.log_tie), thumbs
+
+
+def loss(head: Head, votes: Votes, config: RewardConfig, prior: Tensor) -> Tensor:
+    """Penalised negative log-likelihood a vote, nats. ``prior`` (width,) is where the weights are pulled to."""
+    pairs, thumbs = vote_nll(head, votes)
+    penalty = (
+        config.strength * (head.weights - prior).square().sum()
+        + config.offset_strength * head.offsets.square().sum()
+        + (head.log_tie + 1.0).square()
+        + 0.1 * head.threshold.square()
     )
-    total = votes.pair_weight.sum() + votes.thumb_weight.sum() + 1e-9
-    penalty = strength * weights.square().sum() + (log_tie + 1.0).square() + 0.1 * threshold.square()
-    return (pairs.sum() + (thumbs * votes.thumb_weight).sum() + penalty / 2) / total
+    total = (pairs * votes.pair_weight).sum() + (thumbs * votes.thumb_weight).sum() + penalty / 2
+    return total / (votes.pair_weight.sum() + votes.thumb_weight.sum() + 1e-9)
 
 
-def fit_head(votes: Votes, strength: float, iterations: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights (width,), the threshold of thumbs, and the log of Davidson's ν."""
-    weights = torch.zeros(votes.difference.shape[1], requires_grad=True)
-    threshold = torch.zeros((), requires_grad=True)
-    log_tie = torch.full((), -1.0, requires_grad=True)
+def fit_head(votes: Votes, config: RewardConfig, prior: Tensor | None = None) -> Head:
+    """The optimum of ``loss`` by L-BFGS."""
+    width = votes.difference.shape[1]
+    prior = torch.zeros(width) if prior is None else prior
+    head = Head(
+        prior.clone(), torch.zeros(()), torch.zeros(votes.subjects), torch.full((), -1.0)
+    )
+    for part in head.parts():
+        part.requires_grad_(requires_grad=True)
     optimizer = torch.optim.LBFGS(
-        [weights, threshold, log_tie], max_iter=iterations, line_search_fn="strong_wolfe"
+        head.parts(), max_iter=config.iterations, tolerance_change=1e-7, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        value = loss(weights, threshold, log_tie, votes, strength)
+        value = loss(head, votes, config, prior)
         value.backward()
         return value
 
     optimizer.step(closure)
-    return weights.detach(), threshold.detach(), log_tie.detach()
+    return Head(*(part.detach() for part in head.parts()))
 
 
 def expected_calibration_error(probability: Tensor, outcome: Tensor, bins: int = 10) -> float:
@@ -136,152 +178,171 @@ def expected_calibration_error(probability: Tensor, outcome: Tensor, bins: int =
 
 
 class RewardModel:
-    """Heads over the frozen base's features."""
+    """A linear score over standardised features, and the heads that doubt it."""
 
-    def __init__(
-        self, trunk: Trunk, heads: Tensor, center: Tensor, spread: Tensor, shift: float, scale: float
-    ) -> None:
-        self.trunk, self.heads, self.center, self.spread = trunk, heads, center, spread
-        self.shift, self.scale = shift, scale
+    def __init__(self, trunk: Trunk, standard: Standard, weights: Tensor, heads: Tensor, scale: float) -> None:
+        """``weights`` (width,), ``heads`` (heads, width); scores are divided by ``scale``."""
+        self.trunk, self.standard = trunk, standard
+        self.weights, self.heads, self.scale = weights, heads, scale
 
     def score_seen(self, seen: Sequence[Seen]) -> RewardScores:
         """Scores of conversations the base has looked at."""
-        features = (torch.stack([one.features for one in seen]) - self.center) / self.spread
-        raw = (features @ self.heads.T - self.shift) / self.scale
-        return RewardScores(raw.mean(1), raw.std(1) if raw.shape[1] > 1 else torch.zeros(len(raw)))
+        features = self.standard.apply(raw_features(self.trunk, seen))
+        return RewardScores(
+            features @ self.weights / self.scale, (features @ self.heads.T).std(1) / self.scale
+        )
 
     def score(self, conversations: Sequence[tuple[Sequence[Message], str]]) -> RewardScores:
         """Scores of (prompt, reply) texts."""
-        return self.score_seen(
-            look(self.trunk, [tokens_of(self.trunk, m, reply) for m, reply in conversations])
-        )
+        return self.score_seen(look(self.trunk, [self.trunk.tokens(m, reply) for m, reply in conversations]))
 
     def save(self, folder: Path) -> None:
         """``reward.safetensors``; scores are the same after ``load``."""
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {"heads": self.heads, "center": self.center, "spread": self.spread}
-        tensors["standard"] = torch.tensor([self.shift, self.scale])
-        save_file(
-            {name: value.contiguous() for name, value in tensors.items()}, folder / "reward.safetensors"
-        )
+        tensors = {
+            "weights": self.weights,
+            "heads": self.heads,
+            "center": self.standard.center,
+            "spread": self.standard.spread,
+            "length": self.standard.length,
+            "scale": torch.tensor(self.scale, dtype=torch.float64),
+        }
+        save_file({name: value.contiguous() for name, value in tensors.items()}, folder / FILE)
 
     @classmethod
     def load(cls, trunk: Trunk, folder: Path) -> RewardModel:
         """Read what ``save`` wrote."""
-        t = load_file(folder / "reward.safetensors")
-        return cls(
-            trunk, t["heads"], t["center"], t["spread"], float(t["standard"][0]), float(t["standard"][1])
-        )
-
-
-def tokens_of(trunk: Trunk, messages: Sequence[Message], reply: str) -> Tokens:
-    """A conversation as tokens, the reply's end included."""
-    return Tokens(tuple(trunk.prompt_ids(messages)), tuple(trunk.reply_ids(reply)))
-
-
-def _votes(
-    trunk: Trunk, examples: Examples, center: Tensor | None, spread: Tensor | None
-) -> tuple[Votes, Tensor, Tensor]:
-    """Look at every reply once and lay the votes out as tensors; standardises the features."""
-    texts = [(p.messages, t) for p in examples.pairs for t in (p.a, p.b)] + [
-        (t.messages, t.text) for t in examples.thumbs
-    ]
-    seen = look(trunk, [tokens_of(trunk, messages, text) for messages, text in texts])
-    width = trunk.model.config.hidden_size * (trunk.model.config.num_hidden_layers + 1) + 1
-    features = torch.stack([one.features for one in seen]) if seen else torch.zeros((0, width))
-    if center is None or spread is None:
-        center, spread = features.mean(0), features.std(0) + 1e-6
-    features = (features - center) / spread
-    pairs, thumbs = examples.pairs, examples.thumbs
-    a, b, rest = features[: 2 * len(pairs) : 2], features[1 : 2 * len(pairs) : 2], features[2 * len(pairs) :]
-    bad = [index for index, pair in enumerate(pairs) if pair.outcome == "both_bad"]
-    votes = Votes(
-        difference=a - b,
-        outcome=torch.tensor([1.0 if pair.outcome == "win" else 0.5 for pair in pairs]),
-        pair_weight=torch.tensor([pair.weight for pair in pairs]),
-        features=torch.cat([rest, a[bad], b[bad]]),
-        up=torch.tensor([float(thumb.up) for thumb in thumbs] + [0.0] * 2 * len(bad)),
-        thumb_weight=torch.tensor([t.weight for t in thumbs] + [pairs[i].weight / 2 for i in bad * 2]),
-    )
-    return votes, center, spread
-
-
-def _held_out(heads: list[tuple[Tensor, Tensor, Tensor]], votes: Votes) -> tuple[Tensor, Tensor, Tensor]:
-    """Per vote: nll, probability of the positive side, outcome; ties last and only in the nll."""
-    weights = torch.stack([head[0] for head in heads]).mean(0)
-    threshold, log_tie = torch.stack([h[1] for h in heads]).mean(), torch.stack([h[2] for h in heads]).mean()
-    d, s = votes.difference @ weights, votes.features @ weights - threshold
-    nll = torch.cat(
-        [
-            davidson_nll(d, votes.outcome, log_tie),
-            F.binary_cross_entropy_with_logits(s, votes.up, reduction="none"),
-        ]
-    )
-    decided = votes.outcome != 0.5
-    probability = torch.cat([torch.sigmoid(d[decided]), torch.sigmoid(s)])
-    return nll, probability, torch.cat([votes.outcome[decided], votes.up])
-
-
-def _choose_strength(votes: Votes, config: RewardConfig, generator: torch.Generator) -> float:
-    """By the cross-validated likelihood."""
-    p = torch.randint(config.folds, (len(votes.outcome),), generator=generator)
-    t = torch.randint(config.folds, (len(votes.up),), generator=generator)
-    best, chosen = math.inf, config.strengths[-1]
-    for strength in config.strengths:
-        total = 0.0
-        for fold in range(config.folds):
-            train = votes.rows((p != fold).nonzero()[:, 0], (t != fold).nonzero()[:, 0])
-            test = votes.rows((p == fold).nonzero()[:, 0], (t == fold).nonzero()[:, 0])
-            total += float(_held_out([fit_head(train, strength, config.iterations)], test)[0].sum())
-        if total < best:
-            best, chosen = total, strength
-    return chosen
+        told = load_file(folder / FILE)
+        standard = Standard(told["center"], told["spread"], told["length"])
+        return cls(trunk, standard, told["weights"], told["heads"], float(told["scale"]))
 
 
 def fit(
     trunk: Trunk, examples: Examples, config: RewardConfig, *, out: Path, progress: Progress | None = None
 ) -> tuple[RewardModel, RewardReport]:
-    """Fit on the ``train`` split, measure on ``holdout``, save into ``out``."""
+    """Fit on the ``train`` split, measure on ``holdout``, save into ``out``.
+
+    Raises ValueError when there is no vote in the training split.
+    """
     say = progress or (lambda *_: None)
     say("reward model", 0.0, {})
-    train, center, spread = _votes(trunk, examples.of("train"), None, None)
-    test, _, _ = _votes(trunk, examples.of("holdout"), center, spread)
-    generator = torch.Generator().manual_seed(config.seed)
-    strength = _choose_strength(train, config, generator)
+    split = examples.of("train"), examples.of("holdout")
+    raw = [_raw(trunk, part) for part in split]
+    if not len(raw[0]):
+        raise ValueError("there is no vote to learn from")
+    standard = Standard.of(raw[0])
+    subjects = {name: index for index, name in enumerate(sorted({thumb.subject for thumb in examples.thumbs}))}
+    train, test = (_votes(part, standard.apply(r), subjects) for part, r in zip(split, raw, strict=True))
     say("reward model", 0.5, {})
-    heads = []
-    for _ in range(config.heads):
-        pairs = torch.randint(max(1, len(train.outcome)), (len(train.outcome),), generator=generator)
-        thumbs = torch.randint(max(1, len(train.up)), (len(train.up),), generator=generator)
-        heads.append(fit_head(train.rows(pairs, thumbs), strength, config.iterations))
-    weights = torch.stack([head[0] for head in heads])
-    model = _standardised(trunk, weights, center, spread, train)
-    nll, probability, outcome = _held_out(heads, test if len(test.outcome) + len(test.up) else train)
-    _, train_probability, train_outcome = _held_out(heads, train)
-    report = RewardReport(
-        pairs=len(examples.pairs),
-        thumbs=len(examples.thumbs),
-        holdout=len(test.outcome) + len(test.up),
-        accuracy=_accuracy(probability, outcome),
-        nll=float(nll.mean()),
-        train_accuracy=_accuracy(train_probability, train_outcome),
-        calibration_error=expected_calibration_error(probability, outcome),
-        strength=strength,
-        tie_log_odds=float(torch.stack([head[2] for head in heads]).mean()),
-    )
+    generator = torch.Generator().manual_seed(config.seed)
+    temperature, folded = _left_out(train, config, generator)
+    head = fit_head(train, config)
+    model = RewardModel(trunk, standard, head.weights, _doubts(train, config, generator), _scale(head, train))
+    report = _report(examples, head, temperature, train, test if len(test) else train, folded)
     model.save(out)
     (out / "report.json").write_bytes(orjson.dumps(asdict(report)))
     say("reward model", 1.0, {"accuracy": report.accuracy, "nll": report.nll})
     return model, report
 
 
+def _raw(trunk: Trunk, examples: Examples) -> Tensor:
+    """Raw features: a and b of every pair, then the thumbs."""
+    texts = [(pair.messages, text) for pair in examples.pairs for text in (pair.a, pair.b)]
+    texts += [(thumb.messages, thumb.text) for thumb in examples.thumbs]
+    seen = look(trunk, [trunk.tokens(messages, text) for messages, text in texts])
+    return raw_features(trunk, seen) if seen else torch.zeros((0, 0))
+
+
+def _votes(examples: Examples, features: Tensor, subjects: dict[str, int]) -> Votes:
+    """Lay the votes out as tensors."""
+    pairs, thumbs = examples.pairs, examples.thumbs
+    a, b, rest = features[: 2 * len(pairs) : 2], features[1 : 2 * len(pairs) : 2], features[2 * len(pairs) :]
+    bad = [index for index, pair in enumerate(pairs) if pair.outcome == "both_bad"]
+    nobody = len(subjects)  # both-bad replies have no thumb of their own
+    return Votes(
+        difference=a - b,
+        outcome=torch.tensor([1.0 if pair.outcome == "win" else 0.5 for pair in pairs]),
+        pair_weight=torch.tensor([pair.weight for pair in pairs]),
+        features=torch.cat([rest, a[bad], b[bad]]),
+        up=torch.tensor([float(thumb.up) for thumb in thumbs] + [0.0] * 2 * len(bad)),
+        subject=torch.tensor([subjects[thumb.subject] for thumb in thumbs] + [nobody] * 2 * len(bad)).long(),
+        thumb_weight=torch.tensor([t.weight for t in thumbs] + [pairs[i].weight / 2 for i in bad * 2]),
+        subjects=nobody + 1,
+    )
+
+
+def _doubts(votes: Votes, config: RewardConfig, generator: torch.Generator) -> Tensor:
+    """Weights of the resampled heads (heads, width)."""
+    made = []
+    for _ in range(config.heads):
+        counts = torch.bincount(
+            torch.randint(len(votes), (len(votes),), generator=generator), minlength=len(votes)
+        ).float()
+        prior = torch.randn(votes.difference.shape[1], generator=generator) / math.sqrt(config.strength)
+        pairs, thumbs = counts.split([len(votes.outcome), len(votes.up)])
+        made.append(fit_head(votes.weighted(pairs, thumbs), config, prior).weights)
+    return torch.stack(made)
+
+
+def _left_out(votes: Votes, config: RewardConfig, generator: torch.Generator) -> tuple[float, float]:
+    """The temperature that makes left-out votes likeliest, and the accuracy on them."""
+    part = torch.randint(config.folds, (len(votes),), generator=generator)
+    grid = [2 ** (step / 4) for step in range(-8, 9)]
+    nll, right, told = torch.zeros(len(grid)), 0.0, 0.0
+    for fold in range(config.folds):
+        inside, outside = (
+            votes.weighted(*kept.float().split([len(votes.outcome), len(votes.up)]))
+            for kept in (part != fold, part == fold)
+        )
+        head = fit_head(inside, config)
+        for index, temperature in enumerate(grid):
+            pairs, thumbs = vote_nll(head, outside, temperature)
+            nll[index] += (pairs * outside.pair_weight).sum() + (thumbs * outside.thumb_weight).sum()
+        probability, outcome, weight = _probabilities(head, outside, 1.0)
+        right += float((((probability > 0.5) == (outcome > 0.5)) * weight).sum())
+        told += float(weight.sum())
+    return grid[int(nll.argmin())], right / told if told else 0.5
+
+
+def _probabilities(head: Head, votes: Votes, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every vote but ties: the probability of a or up, what was said, and its weight."""
+    decided = votes.outcome != 0.5
+    d = (votes.difference @ head.weights)[decided]
+    scores = votes.features @ head.weights
+    logits = torch.cat([d, scores - head.threshold - head.offsets[votes.subject]]) / temperature
+    # a is the winner of every decided pair: turn half of them round, or all outcomes would be 1
+    sign = torch.ones(len(logits))
+    sign[: len(d) : 2] = -1.0
+    outcome = torch.cat([votes.outcome[decided], votes.up])
+    weight = torch.cat([votes.pair_weight[decided], votes.thumb_weight])
+    return torch.sigmoid(logits * sign), torch.where(sign > 0, outcome, 1 - outcome), weight
+
+
+def _scale(head: Head, votes: Votes) -> float:
+    """So that one unit is the deviation of a reply's score."""
+    scores = torch.cat([votes.features @ head.weights, votes.difference @ head.weights / math.sqrt(2)])
+    return float(scores.square().mean().sqrt()) or 1.0
+
+
+def _report(
+    examples: Examples, head: Head, temperature: float, train: Votes, test: Votes, folded: float
+) -> RewardReport:
+    pairs, thumbs = vote_nll(head, test, temperature)
+    probability, outcome, _ = _probabilities(head, test, temperature)
+    seen, said, _ = _probabilities(head, train, temperature)
+    return RewardReport(
+        pairs=len(examples.pairs),
+        thumbs=len(examples.thumbs),
+        holdout=len(test) if test is not train else 0,
+        accuracy=_accuracy(probability, outcome),
+        nll=float(torch.cat([pairs, thumbs]).mean()),
+        train_accuracy=_accuracy(seen, said),
+        calibration_error=expected_calibration_error(probability, outcome),
+        temperature=temperature,
+        tie_log_odds=float(head.log_tie),
+        fold_accuracy=folded,
+    )
+
+
 def _accuracy(probability: Tensor, outcome: Tensor) -> float:
     return float(((probability > 0.5) == (outcome > 0.5)).float().mean()) if len(outcome) else 0.5
-
-
-def _standardised(trunk: Trunk, weights: Tensor, center: Tensor, spread: Tensor, train: Votes) -> RewardModel:
-    """Scale so that the spread of differences in training is √2: one unit is one reply's deviation."""
-    mean = weights.mean(0)
-    scores = torch.cat([train.features @ mean, train.difference @ mean / math.sqrt(2)])
-    scale = float(scores.square().mean().sqrt()) or 1.0
-    return RewardModel(trunk, weights, center, spread, 0.0, scale)

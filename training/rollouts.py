@@ -1,7 +1,7 @@
-"""Sampling replies in process: a merged copy of base and adapter, a KV cache, finished rows let go.
+"""Sampling replies in process: base and adapter merged, a key-value cache, slots refilled as replies end.
 
-The copy's weights are ``W + scale·B·A``, computed anew from the frozen base each time (merging and unmerging
-in place drifts, trl#6688), so sampling log-probabilities are those of the adapter itself.
+Merged weights are ``W + scale·B·A``, computed anew in float32 from the frozen base each time (merging and
+unmerging in place drifts, trl#6688), so sampling log-probabilities are those of the adapter itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from feedback.events import Message
-from training.trunk import Trunk
+from training.decoder import Cache, Decoder, supports
+from training.trunk import WEIGHTS_FILE, Trunk
+
+SLOTS = 128
+REFILL = 0.25  # share of the slots that must be free before new prompts are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +40,30 @@ class Sampler:
 
     def __init__(self, trunk: Trunk, adapter: Path | None = None) -> None:
         self._trunk = trunk
-        base = trunk.model.get_base_model()
-        self._plain = copy.deepcopy(_without_lora(base))
-        self._originals = {name: weight.detach().clone() for name, weight in self._plain.named_parameters()}
-        self._plain.eval()
-        if adapter is not None:
-            self._merge(load_file(adapter / "adapter_model.safetensors"))
+        self._frozen = frozen_weights(trunk)
+        state = load_file(adapter / WEIGHTS_FILE, device=str(trunk.device)) if adapter else {}
+        self._merged: dict[str, Tensor] = {}
+        self._merge(state)
 
     def refresh(self, name: str) -> None:
         """Merge the trunk's adapter ``name`` as it is now."""
-        state = {
-            key.replace(f".{name}.weight", ".weight"): weight.detach()
-            for key, weight in self._trunk.model.named_parameters()
-            if f".{name}.weight" in key and "lora_" in key
-        }
-        self._merge(state)
+        self._merge(self._trunk.state(name))
 
+    @torch.no_grad()
     def _merge(self, state: dict[str, Tensor]) -> None:
-        scale = self._trunk.shape.alpha / self._trunk.shape.rank
-        weights = dict(self._plain.named_parameters())
-        with torch.no_grad():
-            for key, a in state.items():
-                if ".lora_A." not in key:
-                    continue
-                name = key.removeprefix("base_model.model.").replace(".lora_A.weight", ".weight")
-                b = state[key.replace(".lora_A.", ".lora_B.")]
-                weights[name].copy_(self._originals[name] + scale * (b.float() @ a.float()))
+        self._merged = dict(self._frozen)
+        for key, a in state.items():
+            if key.endswith(".lora_A.weight"):
+                stem = key.removesuffix(".lora_A.weight")
+                name = stem.removeprefix("base_model.model.") + ".weight"
+                b = state[stem + ".lora_B.weight"]
+                self._merged[name] = self._frozen[name] + self._trunk.shape.scale * (b.float() @ a.float())
+        if not supports(self._trunk.base.config):
+            self._general = _copy_with(self._trunk, self._merged)
+        elif hasattr(self, "_decoder"):
+            self._decoder.load(self._merged)
+        else:
+            self._decoder = Decoder(self._trunk.base, self._merged, self._trunk.compute)
 
     @torch.no_grad()
     def sample(
@@ -71,87 +73,144 @@ class Sampler:
         temperature: float = 1.0,
         max_tokens: int = 80,
         seed: int = 0,
-        rows: int = 128,
+        slots: int = SLOTS,
     ) -> list[Reply]:
-        """One reply a prompt, in order; ``rows`` at once, prompts of like length together."""
-        ids = [self._trunk.prompt_ids(messages) for messages in prompts]
-        order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
-        generator = torch.Generator().manual_seed(seed)
-        replies: list[Reply | None] = [None] * len(ids)
-        for start in range(0, len(order), rows):
-            chunk = order[start : start + rows]
-            made = self._chunk([ids[index] for index in chunk], temperature, max_tokens, generator)
-            for index, (tokens, logprobs, ended) in zip(chunk, made, strict=True):
-                text = self._trunk.tokenizer.decode(
-                    tokens[:-1] if ended else tokens, skip_special_tokens=True
-                )
-                finish = "stop" if ended else "length"
-                replies[index] = Reply(text, tuple(ids[index]), tuple(tokens), tuple(logprobs), finish)
-        return [reply for reply in replies if reply is not None]
+        """One reply a prompt, in order. Equal prompts next to each other are read once.
 
-    def _chunk(
-        self, prompts: list[list[int]], temperature: float, max_tokens: int, generator: torch.Generator
-    ) -> list[tuple[list[int], list[float], bool]]:
-        end, longest = self._trunk.end, max(map(len, prompts))
-        ids = torch.full((len(prompts), longest), end)
-        mask = torch.zeros((len(prompts), longest), dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-            mask[row, longest - len(prompt) :] = 1
-        made: list[tuple[list[int], list[float], bool]] = [([], [], False) for _ in prompts]
-        alive, cache = torch.arange(len(prompts)), None
-        for _ in range(max_tokens):
-            positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-            out: Any = self._plain(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-            )
-            cache = out.past_key_values
-            logprobs = torch.log_softmax(out.logits[:, -1].float() / max(temperature, 1e-6), -1)
-            token = _draw(logprobs, temperature, generator)
-            chosen = logprobs.gather(1, token[:, None])[:, 0]
-            for row, value, logprob in zip(alive.tolist(), token.tolist(), chosen.tolist(), strict=True):
-                made[row][0].append(value)
-                made[row][1].append(logprob)
-            going = token != end
-            for row in alive[~going].tolist():
-                made[row] = (made[row][0], made[row][1], True)
-            if not going.any():
-                break
-            if int(going.sum()) < 0.75 * len(alive):  # let finished rows go; not at each token, copying costs
-                alive, token, mask = alive[going], token[going], mask[going]
-                cache.batch_select_indices(going.nonzero()[:, 0])
-                going = going[going]
-            ids = token[:, None]
-            mask = torch.cat([mask, torch.ones((len(mask), 1), dtype=torch.long)], 1)
-        return [_until_end(tokens, logprobs, end) for tokens, logprobs, _ in made]
+        The same weights, prompts, seed and slots give the same text on one machine and thread count.
+        """
+        if not prompts:
+            return []
+        ids = self._ids(prompts)
+        draws = Draws(len(ids), max_tokens, temperature, seed, self._trunk)
+        if supports(self._trunk.base.config):
+            self._run_slots(ids, draws, slots)
+        else:
+            _run_general(self._general, ids, draws, slots)
+        return [self._reply(ids[index], *draws.result(index)) for index in range(len(ids))]
 
+    def _ids(self, prompts: Sequence[Sequence[Message]]) -> list[tuple[int, ...]]:
+        found: list[tuple[int, ...]] = []
+        for index, messages in enumerate(prompts):
+            same = index > 0 and prompts[index - 1] is messages
+            found.append(found[-1] if same else self._trunk.prompt_ids(messages))
+        return found
 
-def _until_end(tokens: list[int], logprobs: list[float], end: int) -> tuple[list[int], list[float], bool]:
-    """Cut behind the first end token: rows may have run on until they were let go."""
-    if end not in tokens:
-        return tokens, logprobs, False
-    size = tokens.index(end) + 1
-    return tokens[:size], logprobs[:size], True
+    def _reply(self, prompt: tuple[int, ...], tokens: list[int], logprobs: list[float], ended: bool) -> Reply:
+        text = self._trunk.tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=True)
+        return Reply(text, prompt, tuple(tokens), tuple(logprobs), "stop" if ended else "length")
 
+    def _run_slots(self, ids: list[tuple[int, ...]], draws: Draws, slots: int) -> None:
+        """Longest prompts first, so that the slots hold conversations of like length."""
+        waiting = sorted(range(len(ids)), key=lambda index: (len(ids[index]), ids[index], index))
+        slots = min(slots, len(waiting))
+        cache = self._decoder.cache(slots, max(map(len, ids)) + draws.most)
+        who = torch.full((slots,), -1)  # which reply each slot works on; -1: free
+        tokens, places = torch.zeros(slots, dtype=torch.long), torch.zeros(slots, dtype=torch.long)
+        while waiting or bool((who >= 0).any()):
+            free = (who < 0).nonzero()[:, 0]
+            if waiting and len(free) >= min(len(waiting), max(1, int(REFILL * slots))):
+                taken = [waiting.pop() for _ in range(min(len(free), len(waiting)))]
+                here = free[: len(taken)]
+                who[here] = torch.tensor(taken)
+                logits = self._read(cache, [ids[index] for index in taken], here)
+                places[here] = torch.tensor([len(ids[index]) - 1 for index in taken])
+                tokens[here] = draws.take(logits, who[here])
+                who[here] = torch.where(draws.done[who[here]], -1, who[here])
+            elif not waiting and len(free) > len(who) / 2:
+                kept = (who >= 0).nonzero()[:, 0]
+                cache, who, tokens, places = cache.keep(kept), who[kept], tokens[kept], places[kept]
+            busy = who >= 0
+            if not bool(busy.any()):
+                continue
+            places += busy
+            logits = self._decoder.step(cache, tokens.to(cache.keys[0].device), places.to(cache.keys[0].device))
+            tokens[busy] = draws.take(logits[busy.to(logits.device)], who[busy])
+            who[busy] = torch.where(draws.done[who[busy]], -1, who[busy])
 
-def _draw(logprobs: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    if temperature <= 0:
-        return logprobs.argmax(-1)
-    return torch.multinomial(logprobs.exp(), 1, generator=generator)[:, 0]
+    def _read(self, cache: Cache, prompts: list[tuple[int, ...]], slots: Tensor) -> Tensor:
+        """Read new prompts into slots, equal ones once. Next logits (prompts, vocabulary)."""
+        places: dict[tuple[int, ...], list[int]] = {}
+        for place, prompt in enumerate(prompts):
+            places.setdefault(prompt, []).append(place)
+        unique = list(places)
+        logits = self._decoder.prefill(cache, unique, [slots[places[prompt]] for prompt in unique])
+        of = {prompt: row for row, prompt in enumerate(unique)}
+        return logits[[of[prompt] for prompt in prompts]]
 
 
-def _without_lora(model: Any) -> Any:
-    """A copy of the base architecture with the frozen weights alone."""
-    plain = type(model)(model.config)
-    frozen = {
-        name.replace(".base_layer", ""): weight
-        for name, weight in model.state_dict().items()
-        if "lora_" not in name
+class Draws:
+    """What has been drawn so far: tokens and log-probabilities of every reply."""
+
+    def __init__(self, replies: int, most: int, temperature: float, seed: int, trunk: Trunk) -> None:
+        self.most, self._temperature = most, temperature
+        self._ends = torch.tensor(sorted(trunk.ends))
+        self._generator = torch.Generator().manual_seed(seed)
+        self._tokens = torch.zeros((replies, most), dtype=torch.long)
+        self._logprobs = torch.zeros((replies, most))
+        self._counts = torch.zeros(replies, dtype=torch.long)
+        self._ended = torch.zeros(replies, dtype=torch.bool)
+        self.done = torch.zeros(replies, dtype=torch.bool)  # ended, or as long as allowed
+
+    def take(self, logits: Tensor, replies: Tensor) -> Tensor:
+        """Draw the next token of each of ``replies`` (n,) from ``logits`` (n, vocabulary)."""
+        logprobs = torch.log_softmax(logits.float() / max(self._temperature, 1e-6), -1)
+        if self._temperature <= 0:
+            tokens = logprobs.argmax(-1)
+        else:  # by the inverse of the distribution function: one random number a token
+            heaped = logprobs.exp().cumsum(-1)
+            point = torch.rand((len(logits), 1), generator=self._generator).to(logits.device) * heaped[:, -1:]
+            tokens = torch.searchsorted(heaped, point, right=True)[:, 0].clamp_(max=logits.shape[1] - 1)
+        chosen = logprobs.gather(1, tokens[:, None])[:, 0].cpu()
+        tokens = tokens.cpu()
+        self._tokens[replies, self._counts[replies]] = tokens
+        self._logprobs[replies, self._counts[replies]] = chosen
+        self._counts[replies] += 1
+        self._ended[replies] = torch.isin(tokens, self._ends)
+        self.done[replies] = self._ended[replies] | (self._counts[replies] >= self.most)
+        return tokens
+
+    def result(self, reply: int) -> tuple[list[int], list[float], bool]:
+        """Tokens, log-probabilities, and whether it ended by itself."""
+        n = int(self._counts[reply])
+        return self._tokens[reply, :n].tolist(), self._logprobs[reply, :n].tolist(), bool(self._ended[reply])
+
+
+def frozen_weights(trunk: Trunk) -> dict[str, Tensor]:
+    """The base's own weights under transformers' names, sharing memory with the trunk."""
+    return {
+        name.replace(".base_layer.", "."): weight.detach()
+        for name, weight in trunk.base.named_parameters()
+        if ".lora_" not in name
     }
-    plain.load_state_dict(frozen, strict=False)
+
+
+def _copy_with(trunk: Trunk, weights: dict[str, Tensor]) -> Any:
+    """A model of the base's architecture that holds ``weights``."""
+    plain = type(trunk.base)(copy.deepcopy(trunk.base.config)).to(trunk.device)
+    plain.load_state_dict(weights, strict=False)
     plain.tie_weights()
-    return plain.to(next(iter(frozen.values())).dtype)
+    return plain.to(trunk.compute).eval()
+
+
+def _run_general(model: Any, ids: list[tuple[int, ...]], draws: Draws, slots: int) -> None:
+    """Any architecture, through its own forward: chunks of like length, left-padded."""
+    order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
+    for start in range(0, len(order), slots):
+        chunk = order[start : start + slots]
+        longest, device = max(len(ids[index]) for index in chunk), model.device
+        tokens = torch.zeros((len(chunk), longest), dtype=torch.long, device=device)
+        mask = torch.zeros_like(tokens)
+        for row, index in enumerate(chunk):
+            tokens[row, longest - len(ids[index]) :] = torch.tensor(ids[index])
+            mask[row, longest - len(ids[index]) :] = 1
+        who, cache = torch.tensor(chunk), None
+        while not bool(draws.done[who].all()):
+            places = (mask.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+            out = model(
+                input_ids=tokens, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True
+            )
+            cache, busy = out.past_key_values, ~draws.done[who]
+            tokens = torch.zeros((len(chunk), 1), dtype=torch.long, device=device)
+            tokens[busy, 0] = draws.take(out.logits[:, -1][busy], who[busy]).to(device)
+            mask = torch.cat([mask, torch.ones_like(tokens)], 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,12 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from feedback.events import Message
+from training.packing import Packed, Tokens
+
+_log = logging.getLogger(__name__)
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,28 @@ class LoraShape:
     rank: int = 16
     alpha: int = 32
 
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+    def config(self) -> LoraConfig:
+        """PEFT's own; ``all-linear`` leaves the output embedding out."""
+        return LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=0.0,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one packed forward pass gives. ``t`` reply tokens, as ``Packed`` orders them."""
+
+    logprobs: Tensor  # (t,) natural log, float32
+    layers: tuple[Tensor, ...]  # each (rows·length, hidden), embeddings first; empty unless asked for
+
 
 @dataclass
 class Trunk:
@@ -32,77 +61,161 @@ class Trunk:
     model_path: str
     tokenizer: Any
     model: Any  # PeftModel
+    compute: torch.dtype = torch.float32  # of the matrix products; weights and adapters stay float32
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     shape: LoraShape = field(default_factory=LoraShape)
 
     @classmethod
-    def load(cls, model_path: str, *, dtype: torch.dtype | None = None, threads: int | None = None) -> Trunk:
-        """Read the base; float32 unless asked otherwise."""
+    def load(
+        cls,
+        model_path: str,
+        *,
+        dtype: torch.dtype | None = None,
+        threads: int | None = None,
+        device: str | None = None,
+    ) -> Trunk:
+        """Read the base.
+
+        ``dtype`` is that of the arithmetic: bfloat16 autocast unless asked otherwise (on the CPU two to three
+        times as fast as float32, see docs/algorithms.md). ``device`` is the GPU where there is one.
+        """
         if threads:
             torch.set_num_threads(threads)
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         tokenizer = AutoTokenizer.from_pretrained(model_path)
-        base = AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype or torch.float32)
+        base = AutoModelForCausalLM.from_pretrained(
+            model_path, dtype=torch.float32, attn_implementation="sdpa"
+        ).to(place)
         base.requires_grad_(requires_grad=False)
         shape = LoraShape()
-        model = get_peft_model(base, _lora(shape), adapter_name="policy")
-        return cls(model_path, tokenizer, model, shape)
+        model = get_peft_model(base, shape.config(), adapter_name="policy")
+        model.eval()  # no dropout, ever: ratios of probabilities would be noise
+        return cls(model_path, tokenizer, model, dtype or torch.bfloat16, place, shape)
+
+    @property
+    def base(self) -> Any:
+        """The transformers model with the adapters inside it."""
+        return self.model.get_base_model()
+
+    @property
+    def hidden(self) -> int:
+        """Width of a state."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def depth(self) -> int:
+        """How many states a token has: one a layer, and its embedding."""
+        return int(self.model.config.num_hidden_layers) + 1
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The tokens that end a reply."""
+        found = self.base.generation_config.eos_token_id if self.base.generation_config else None
+        many = found if isinstance(found, list) else [found]
+        return frozenset(int(one) for one in (*many, self.tokenizer.eos_token_id) if one is not None)
 
     @property
     def end(self) -> int:
-        """The token that ends a reply."""
+        """The token that a template puts at the end of a reply."""
         return int(self.tokenizer.eos_token_id)
 
-    def add(self, name: str, start: Path | None = None) -> None:
-        """A new adapter, zero or read from a stock PEFT folder; replaces one of that name."""
-        if name in self.model.peft_config:
-            self.model.delete_adapter(name) if len(self.model.peft_config) > 1 else None
+    # --- adapters ---------------------------------------------------------------------------------------
+
+    def add(self, name: str, start: Path | None = None) -> list[nn.Parameter]:
+        """A new adapter, zero or read from a stock PEFT folder, in place of one of that name.
+
+        Returns its weights, trainable. Zero means the base itself: B is 0, A random from torch's generator.
+        """
+        if name in self.model.peft_config and len(self.model.peft_config) > 1:
+            self.model.delete_adapter(name)
         if name not in self.model.peft_config:
-            self.model.add_adapter(name, _lora(self.shape))
-        if start is not None:
-            set_peft_model_state_dict(
-                self.model, load_file(start / "adapter_model.safetensors"), adapter_name=name
-            )
-
-    @contextmanager
-    def using(self, name: str | None) -> Iterator[Any]:
-        """The model under one adapter; None: the reference."""
-        if name is None:
-            with self.model.disable_adapter():
-                yield self.model
+            self.model.add_adapter(name, self.shape.config())
+        if start is None:
+            for module in self.model.modules():
+                if hasattr(module, "reset_lora_parameters"):
+                    module.reset_lora_parameters(name, init_lora_weights=True)
         else:
-            self.model.set_adapter(name)
-            yield self.model
+            state = load_file(start / WEIGHTS_FILE, device=str(self.device))
+            set_peft_model_state_dict(self.model, state, adapter_name=name)
+        return self.weights(name)
 
-    def parameters(self, name: str) -> list[nn.Parameter]:
-        """The weights of one adapter, made trainable."""
+    def weights(self, name: str) -> list[nn.Parameter]:
+        """The weights of one adapter, made trainable, in a fixed order."""
         self.model.set_adapter(name)
         return [weight for key, weight in self.model.named_parameters() if f".{name}." in key]
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+    def state(self, name: str) -> dict[str, Tensor]:
+        """The weights of one adapter under stock PEFT's names."""
+        return {
+            key.replace(f".{name}.", "."): weight.detach()
+            for key, weight in self.model.named_parameters()
+            if f".{name}." in key
+        }
+
+    def write(self, name: str, out: Path) -> None:
+        """A stock PEFT folder: ``adapter_config.json`` and ``adapter_model.safetensors``, nothing else."""
+        from safetensors.torch import save_file
+
+        out.mkdir(parents=True, exist_ok=True)
+        state = {key: weight.cpu().contiguous() for key, weight in self.state(name).items()}
+        save_file(state, out / WEIGHTS_FILE, metadata={"format": "pt"})
+        config = self.model.peft_config[name]
+        asked, config.inference_mode = config.inference_mode, True
+        config.save_pretrained(str(out))
+        config.inference_mode = asked
+
+    @contextmanager
+    def using(self, name: str | None) -> Iterator[Any]:
+        """The transformers model under one adapter; None: the reference."""
+        if name is None:
+            with self.model.disable_adapter():
+                yield self.base
+        else:
+            self.model.set_adapter(name)
+            yield self.base
+
+    # --- forward ----------------------------------------------------------------------------------------
+
+    def forward(self, packed: Packed, name: str | None, *, states: bool = False) -> Pass:
+        """Log-probabilities of the reply tokens under an adapter, and on request every layer's states."""
+        packed = packed.to(self.device)
+        with self.using(name) as base, self.autocast():
+            out = base.base_model(
+                input_ids=packed.ids,
+                attention_mask=packed.mask(self.compute),
+                position_ids=packed.positions,
+                output_hidden_states=states,
+                use_cache=False,
+            )
+            flat = out.last_hidden_state.reshape(-1, out.last_hidden_state.shape[-1])
+            logits = self.logits(flat[packed.source])
+        chosen = logits.gather(1, packed.target[:, None])[:, 0]
+        layers = tuple(layer.reshape(-1, layer.shape[-1]) for layer in out.hidden_states) if states else ()
+        return Pass(chosen - logits.logsumexp(-1), layers)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Last states (…, hidden) to float32 logits (…, vocabulary), with what some families add behind it."""
+        config = self.model.config
+        logits: Tensor = self.base.get_output_embeddings()(states).float()
+        logits = logits * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
+        cap = getattr(config, "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def autocast(self) -> Any:
+        """The context in which matrix products run in ``compute``."""
+        return torch.autocast(self.device.type, self.compute, enabled=self.compute != torch.float32)
+
+    # --- text -------------------------------------------------------------------------------------------
+
+    def prompt_ids(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Tokens up to where the reply begins."""
         text = self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def reply_ids(self, reply: str) -> list[int]:
+    def tokens(self, messages: Sequence[Message], reply: str) -> Tokens:
+        """A whole conversation, the reply's end included."""
+        return Tokens(self.prompt_ids(messages), self.reply_ids(reply))
+
+    def reply_ids(self, reply: str) -> tuple[int, ...]:
         """Tokens of a whole reply, its end included."""
-        return [*self.tokenizer(reply, add_special_tokens=False)["input_ids"], self.end]
-
-
-def _lora(shape: LoraShape) -> LoraConfig:
-    return LoraConfig(
-        r=shape.rank,
-        lora_alpha=shape.alpha,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-
-
-def pad(rows: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
-    """Right-padded ids and mask, both (rows, longest)."""
-    longest = max(len(row) for row in rows)
-    ids = torch.full((len(rows), longest), value)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = torch.tensor(row)
-        mask[index, : len(row)] = 1
-    return ids, mask
+        return (*self.tokenizer(reply, add_special_tokens=False)["input_ids"], self.end)

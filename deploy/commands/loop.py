@@ -67,11 +67,13 @@ def show_adapter(adapter: str, as_json: AsJson = False, url: Url = None) -> None
 @adapters.command("import")
 def import_adapter(folder: Path, alias: Alias = "heed", as_json: AsJson = False, url: Url = None) -> None:
     """Bring in a PEFT LoRA folder as a candidate."""
+    from deploy.adapter_import import within_reach
     from deploy.client import find
     from deploy.show import show
 
-    body = {"path": str(folder.expanduser().absolute()), "alias": alias}
-    show(find(url).post("/v1/adapters", body), (), as_json=as_json)
+    with within_reach(folder, url) as path:
+        found = find(url).post("/v1/adapters", {"path": str(path), "alias": alias})
+    show(found, (), as_json=as_json)
 
 
 @adapters.command()

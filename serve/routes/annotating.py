@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterable
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -16,6 +17,7 @@ from serve.chat_request import ChatRequest
 from serve.comparing import open_both, paired, whole_comparison
 from serve.errors import NotFound
 from serve.gateway import Gateway
+from serve.prompts import archived_prompts
 from serve.routes.parts import Parts, json_answer, limited_subject
 
 router = APIRouter(tags=["annotations"])
@@ -53,17 +55,24 @@ def digest(messages: tuple[Message, ...]) -> str:
 
 async def _unseen(parts: Gateway, alias: str, rater: str) -> tuple[Message, ...]:
     """The newest prompt the rater has not seen, which is then marked as seen. Raises NotFound."""
-    field = f"seen:{rater}"
-    place = f"annotations/{alias}"
+    field, place = f"seen:{rater}", f"annotations/{alias}"
     try:
         seen = list((await run_in_threadpool(parts.registry.loop, place)).get(field, []))
     except StoreUnavailable:
         seen = []
     known = set(seen)
-    for prompt in reversed(parts.chats.recent_prompts):
-        name = digest(prompt.messages)
-        if prompt.alias == alias and name not in known:
-            kept = [*seen, name][-SEEN_KEPT:]
-            await run_in_threadpool(parts.registry.set_loop, place, {field: kept})
-            return prompt.messages
-    raise NotFound("there is no prompt left that you have not seen", code="no_annotation")
+    prompts = [prompt.messages for prompt in reversed(parts.chats.recent_prompts) if prompt.alias == alias]
+    found = _first(prompts, known)
+    if found is None:
+        guidelines = parts.table.alias(alias).guidelines
+        archived = await run_in_threadpool(archived_prompts, parts.settings.archive_dir, alias, guidelines)
+        found = _first(archived, known)
+    if found is None:
+        raise NotFound("there is no prompt left that you have not seen", code="no_annotation")
+    kept = [*seen, digest(found)][-SEEN_KEPT:]
+    await run_in_threadpool(parts.registry.set_loop, place, {field: kept})
+    return found
+
+
+def _first(prompts: Iterable[tuple[Message, ...]], known: set[str]) -> tuple[Message, ...] | None:
+    return next((messages for messages in prompts if digest(messages) not in known), None)

@@ -42,6 +42,11 @@ def metrics(request: Request, parts: Parts) -> Response:
     return Response(parts.metrics.scrape(states, _published(parts)), media_type=CONTENT_TYPE_LATEST)
 
 
+def _gauges(state: dict[str, Any]) -> dict[str, Any]:
+    """An alias's gauges; its freshness stands beside them in the loop's state."""
+    return {"freshness_seconds": state.get("freshness_seconds"), **(state.get("metrics") or {})}
+
+
 def _published(parts: Gateway) -> dict[str, Any]:
     """Alias → the gauges of its workers; the backlog is measured here. Nothing while the store is away."""
     if not parts.snapshot.store_up:
@@ -50,6 +55,6 @@ def _published(parts: Gateway) -> dict[str, Any]:
         backlog = parts.log.backlog()
         parts.metrics.unclaimed.set(backlog.events)
         parts.metrics.oldest_unclaimed.set(backlog.oldest_seconds)
-        return {alias: parts.registry.loop(alias).get("metrics") or {} for alias in parts.table.aliases}
+        return {alias: _gauges(parts.registry.loop(alias)) for alias in parts.table.aliases}
     except StoreUnavailable:
         return {}

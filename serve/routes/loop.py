@@ -14,6 +14,7 @@ from serve.routes.parts import Parts, json_answer
 from serve.schemas.product import TrainAnswer, TrainBody
 
 router = APIRouter(tags=["loop"])
+WORKERS = "_workers"  # where the workers leave their heartbeats, among the aliases' states
 
 
 @router.get("/v1/loop", dependencies=[PRODUCT])
@@ -45,6 +46,7 @@ def loop(parts: Parts, alias: str | None = None) -> Response:
             for engine in parts.pool.engines
         ],
         "spooled_events": parts.metrics.spooled(),
+        "workers": parts.registry.loop(WORKERS),
         "freshness_seconds": None,
     }
     return json_answer({**state, **parts.registry.loop(record.name)})

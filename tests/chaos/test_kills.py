@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.child import group_lives
 from deploy.simulate import Crowd, CrowdSettings, Figures
 from feedback.archive import Archive
 from feedback.events import Comparison, Vote
@@ -138,3 +139,13 @@ def test_a_killed_engine_leaves_none_of_its_processes_behind(launch: Launch) -> 
     launch.kill_and_wait("engine")
     with pytest.raises(ProcessLookupError):
         os.killpg(first, 0)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(120)
+def test_a_killed_supervisor_takes_every_process_along(launch: Launch) -> None:
+    groups = [int(str(entry["pid"])) for entry in launch.processes() if entry["pid"]]
+    assert len(groups) == 6
+    supervisor = json.loads((launch.data / "run" / "state.json").read_text())["supervisor_pid"]
+    os.kill(supervisor, signal.SIGKILL)
+    wait_until(lambda: not any(group_lives(group) for group in groups), 60, "the end of all", launch.log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from feedback.errors import InvalidRecord
 from feedback.events import Vote
 from feedback.ids import feedback_id
 from feedback.protocols import EventLog, ResponseSummary
@@ -271,6 +272,13 @@ def test_a_position_is_passed_when_no_worker_holds_an_entry_up_to_it(log: EventL
     assert not log.passed(upto)
     log.ack([later[0].position])
     assert log.passed(upto)
+
+
+def test_a_time_that_is_none_is_refused_with_its_whole_group(log: EventLog) -> None:
+    for wrong in (vote("r1", "up", float("nan")), in_arm("r1", "control", duration=float("inf"))):
+        with pytest.raises(InvalidRecord):
+            log.append([response("r0"), wrong])
+    assert log.claim("w", 9) == []
 
 
 def test_a_log_that_is_there_answers_a_ping(log: EventLog) -> None:

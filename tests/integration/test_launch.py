@@ -151,3 +151,24 @@ def test_a_key_that_was_made_opens_and_one_that_was_revoked_does_not(data: Path)
         assert heed(data, "keys", "revoke", first[0]).returncode == 0
         wait_until(lambda: not answers(f"{url}/v1/aliases", opens), 15, "the end of the key", log)
         assert answers(f"{url}/v1/aliases", stays)
+
+
+def test_existing_feedback_is_imported_once_and_bad_lines_are_told(data: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    good = [{"prompt": f"Hi {n}?", "chosen": "Hello!", "rejected": "What."} for n in range(3)]
+    pairs.write_text("\n".join([*map(json.dumps, good), "nonsense"]))
+    with up(data):
+        first = heed(data, "import", str(pairs), "--format", "preference")
+        again = heed(data, "import", str(pairs), "--format", "preference")
+        unknown = heed(data, "import", str(pairs), "--format", "preference", "--alias", "nobody")
+    assert "3 votes on 6 responses, 0 events known before, 1 lines skipped" in first.stdout
+    assert "line 4" in first.stdout
+    assert "0 votes on 0 responses, 9 events known before" in again.stdout
+    assert unknown.returncode == 1
+    assert "nobody" in unknown.stderr
+
+
+def test_the_doctor_finds_the_embedded_store_strict(data: Path) -> None:
+    with up(data):
+        found = {row["check"]: row["verdict"] for row in json.loads(heed(data, "doctor", "--json").stdout)}
+    assert {found[name] for name in ("redis", "appendonly", "appendfsync", "maxmemory-policy")} == {"fine"}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 
 from feedback.errors import InvalidRecord
-from feedback.experiments import assign, draw, shares, validate
+from feedback.experiments import assign, draw, next_share, ramped, shares, validate
 from feedback.protocols import Arm, ExperimentRecord
 from tests.contract.making import experiment
 
@@ -87,6 +87,27 @@ def test_a_wrong_experiment_is_refused_by_its_field(record: ExperimentRecord, fi
     with pytest.raises(InvalidRecord) as caught:
         validate(record)
     assert caught.value.field == field
+
+
+def test_a_ramp_goes_through_its_steps_and_loses_nobody() -> None:
+    record, steps, candidates = ramped(split(0.5, 0.5), 0.01), [], set[str]()
+    while True:
+        steps.append(record.arms[-1].share)
+        now = {subject for subject in SUBJECTS[:2000] if assign(record, subject)[0].name == "arm1"}
+        assert candidates <= now
+        candidates, share = now, next_share(record)
+        if share is None:
+            break
+        record = ramped(record, share)
+        validate(record)
+    assert steps == [0.01, 0.05, 0.25, 0.5]
+
+
+def test_a_ramp_scales_the_other_arms() -> None:
+    assert shares(ramped(split(0.6, 0.2, 0.2), 0.6)) == pytest.approx({"arm0": 0.3, "arm1": 0.1, "arm2": 0.6})
+    assert shares(ramped(split(0.0, 1.0), 0.25)) == {"arm0": 0.75, "arm1": 0.25}
+    with pytest.raises(InvalidRecord):
+        ramped(split(0.5, 0.5), 1.5)
 
 
 def test_a_right_experiment_is_accepted() -> None:

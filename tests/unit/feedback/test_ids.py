@@ -160,7 +160,7 @@ def test_one_subject_has_one_voice_for_each_thing() -> None:
 
 
 def test_event_ids_sort_by_time_and_never_repeat() -> None:
-    ids = [new_event_id(now) for now in (1.0, 1.000001, 2.0, 1e9, 1.7e9)]
+    ids = [new_event_id(now) for now in (1.0, 1.00001, 2.0, 1e9, 1.7e9)]
     assert ids == sorted(ids)
     assert len({new_event_id(5.0) for _ in range(1000)}) == 1000
 

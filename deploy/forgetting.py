@@ -1,0 +1,39 @@
+"""Forgets a subject through the running Heed's workers, and waits a little for every store to be clean."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from deploy.store_access import open_store
+from feedback import forget
+from feedback.protocols import Registry
+
+WAIT_SECONDS, POLL_SECONDS = 60.0, 0.5
+
+
+def forget_subject(subject: str, wait_seconds: float = WAIT_SECONDS) -> str:
+    """Note the wish, and say what has become of it after a while. Raises NotRunning, StoreUnavailable."""
+    registry = open_store().registry
+    receipt = forget.request(registry, subject)
+    deadline = time.monotonic() + wait_seconds
+    while receipt["status"] == "pending" and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+        receipt = standing(registry, receipt)
+    return told(receipt)
+
+
+def standing(registry: Registry, receipt: Mapping[str, Any]) -> dict[str, Any]:
+    """The receipt as it stands now."""
+    found = (one for one in registry.receipts() if one["id"] == receipt["id"])
+    return dict(next(found, receipt))
+
+
+def told(receipt: Mapping[str, Any]) -> str:
+    """The receipt in words."""
+    stores = receipt["stores"]
+    left = [name for name, cleaned in stores.items() if not cleaned]
+    if receipt["status"] == "done":
+        return f"forgotten: {', '.join(stores)} are clean (receipt {receipt['id']})"
+    return f"receipt {receipt['id']}: {', '.join(left)} not clean yet; the workers go on"

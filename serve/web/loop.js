@@ -1,0 +1,140 @@
+// The loop page: asks once a second and draws what changed.
+
+import { get, post } from "./api.js";
+import { drawAdapters } from "./adapters.js";
+import { $, confirmed, h, shape } from "./dom.js";
+import { ago, duration, figure, percent, picture, short } from "./loopstate.js";
+import { drawPipeline, drawStep, drawTrend } from "./pipeline.js";
+import "./ready.js";
+
+const EVERY = 1000; // milliseconds
+const SILENT = 30; // seconds without a tick of the schedule that are worth a word
+const alias = $("alias");
+const drawn = new Map(); // id of a place → what it was drawn from
+
+/** Draw a place only when what it shows has changed, so that nothing folds up under a reader's hands. */
+function place(id, source, make) {
+  const now = JSON.stringify(source) ?? "";
+  if (drawn.get(id) === now) return;
+  drawn.set(id, now);
+  $(id).replaceChildren(...[make()].flat());
+}
+
+function draw(now) {
+  const { adapters, rounds, reward, last } = now;
+  place("stages", [now.stage, now.waiting, now.batch, reward?.accuracy, now.progress, now.share, now.live, now.up, now.inFlight, adapters], () => drawPipeline(now));
+  place("step", [now.step, now.progress, now.eta, now.figures, now.waiting, now.canary, now.candidate, now.asked, now.share], () => drawStep(now));
+  $("told").textContent = now.step ? `Running: ${now.step}` : ""; // once a step, not once a second
+  place("tiles", [now.waiting, now.total, now.freshness, now.live, now.spooled], () => tiles(now));
+  place("reward", [reward, adapters.length], () => rewardCard(now));
+  place("batch", [now.batch, Math.floor(Date.now() / 5000)], () => batchCard(now.batch));
+  place("adapters", [adapters, Math.floor(Date.now() / 30000)], () => (adapters.length ? drawAdapters(adapters, refresh, failed) : h("li", { class: "empty" }, "No adapter yet: the base answers.")));
+  place("rounds", [rounds, last, Math.floor(Date.now() / 30000)], () => roundRows(rounds.length ? rounds : last ? [last] : []));
+  place("engines", now.engines, () => now.engines.map((one) => h("li", { class: "row" }, h("span", { class: `pill ${one.up ? "good" : "bad"}` }, one.up ? "up" : "down"), one.name, h("span", { class: "soft small" }, `${one.ready?.length ?? 0} adapters ready, ${one.in_flight ?? 0} in flight`))));
+  place("workers", [now.workers, Math.floor(Date.now() / 5000)], () => workers(now.workers));
+  $("mode").textContent = { auto: "automatic", approve: "by approval", off: "off" }[now.mode] ?? now.mode;
+  $("rollback").disabled = now.live === null;
+  $("train").disabled = now.step !== null || now.asked;
+}
+
+function tiles(now) {
+  const tile = (label, value, note) => h("div", { class: "tile" }, h("span", { class: "soft small" }, label), h("strong", { class: "figures" }, value), h("span", { class: "soft small" }, note));
+  return [
+    tile("Votes waiting", String(now.waiting), now.spooled ? `${now.spooled} more on this disk` : `${now.total} in all`),
+    tile("Freshness", now.freshness === null ? "–" : duration(now.freshness), "from a vote to a reply that learnt"),
+    tile("Live", now.live ? short(now.live) : "base", now.live ? "adapter that answers" : "no adapter yet"),
+    tile("Last round", now.last ? duration(now.last.seconds) : "–", now.last ? `${now.last.verdict ?? "ended"}, ${ago(now.last.ended)}` : "none yet"),
+  ];
+}
+
+function rewardCard({ reward, adapters }) {
+  if (!reward) return h("p", { class: "empty" }, "None yet.");
+  const past = adapters.map((one) => one.training?.reward_model?.accuracy).filter((value) => typeof value === "number").reverse();
+  const values = past.at(-1) === reward.accuracy ? past : [...past, reward.accuracy];
+  return [
+    h("p", {}, h("strong", { class: "big figures" }, percent(reward.accuracy, 1)), h("span", { class: "soft small" }, ` of ${reward.holdout ?? "the"} held-out votes ordered as people did`)),
+    drawTrend(values.filter((value) => typeof value === "number"), shape),
+    pairs([["calibration error", figure(reward.calibration_error)], ["comparisons", reward.pairs], ["thumbs", reward.thumbs], ["judge", percent(reward.judge_accuracy, 1)]]),
+  ];
+}
+
+function batchCard(batch) {
+  if (!batch) return h("p", { class: "empty" }, "None yet.");
+  return pairs([["id", batch.id], ["votes", batch.votes], ["prompts", batch.prompts], ["newest vote", ago(batch.newest_vote)]]);
+}
+
+const pairs = (rows) => h("dl", { class: "figures small" }, rows.filter(([, value]) => value !== undefined && value !== null).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value)))));
+
+function roundRows(rounds) {
+  if (!rounds.length) return h("tr", {}, h("td", { colSpan: 5, class: "empty" }, "No round has run yet."));
+  return rounds.map((one) => h("tr", {},
+    h("td", { class: "brief" }, ago(one.ended)),
+    h("td", { class: "number" }, duration(one.seconds)),
+    h("td", {}, h("span", { class: `pill ${one.verdict === "candidate" ? "good" : one.verdict === "rejected" ? "bad" : ""}` }, one.verdict ?? "ended")),
+    h("td", { class: "mono" }, one.adapter ? short(one.adapter) : "–"),
+    h("td", { class: "soft" }, one.reason ?? "")));
+}
+
+/** When each task of the schedule last ended well; silence is told, since then votes only gather. */
+function workers(beats) {
+  if (beats === null) return "";
+  const newest = Math.max(0, ...beats.map(([, time]) => time));
+  if (Date.now() / 1000 - newest > SILENT) return h("span", { class: "pill warn wrap" }, newest ? `workers silent, last seen ${ago(newest)}` : "no worker has reported: votes are kept, nothing is trained");
+  return h("span", { class: "soft" }, beats.map(([task, time]) => `${task}: ${ago(time)}`).join(" · "));
+}
+
+function failed(error) {
+  $("error").hidden = false;
+  $("error").textContent = error.message;
+}
+
+async function look() {
+  const asked = `?alias=${encodeURIComponent(alias.value)}`;
+  const [loop, adapters, experiments] = await Promise.all([get(`/v1/loop${asked}`), get(`/v1/adapters${asked}`), get(`/v1/experiments${asked}`)]);
+  $("error").hidden = true;
+  draw(picture(loop, adapters.data, experiments.data));
+}
+
+async function refresh() {
+  try {
+    await look();
+  } catch (error) {
+    failed(error);
+  }
+}
+
+async function watch() {
+  if (!document.hidden) await refresh();
+  setTimeout(watch, EVERY);
+}
+
+async function start() {
+  try {
+    const { data } = await get("/v1/aliases");
+    alias.replaceChildren(...data.map((one) => h("option", { value: one.name }, one.name)));
+    if (data.some((one) => one.name === "heed")) alias.value = "heed";
+    $("alias-field").hidden = data.length < 2;
+  } catch (error) {
+    failed(error);
+    setTimeout(start, 3000);
+    return;
+  }
+  watch();
+}
+
+async function act(path, body) {
+  try {
+    await post(path, { alias: alias.value, ...body });
+  } catch (error) {
+    failed(error);
+    return;
+  }
+  refresh();
+}
+
+alias.addEventListener("change", () => { drawn.clear(); refresh(); });
+$("train").addEventListener("click", () => act("/v1/loop/train"));
+$("rollback").addEventListener("click", async () => {
+  if (await confirmed("Roll back?", "The alias goes back to what was live before. The adapter that is live now is rejected. No request fails.", "Roll back")) act("/v1/rollback", { reason: "from the loop page" });
+});
+start();

@@ -1,0 +1,89 @@
+"""The picture of the registry: fresh while the store answers, kept while it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from feedback.errors import StoreUnavailable
+from feedback.memory import MemoryRegistry
+from feedback.protocols import AliasRecord, KeyRecord
+from serve.routing import RouteTable
+from serve.snapshot import Snapshot
+
+
+class Flaky(MemoryRegistry):
+    """A registry that can go away, and counts full reads."""
+
+    away = False
+    reads = 0
+
+    def generation(self) -> int:
+        if self.away:
+            raise StoreUnavailable("away")
+        return super().generation()
+
+    def aliases(self) -> list[AliasRecord]:
+        self.reads += 1
+        return super().aliases()
+
+
+@pytest.fixture
+def registry() -> Flaky:
+    return Flaky()
+
+
+def snapshot_of(registry: Flaky, folder: Path) -> Snapshot:
+    return Snapshot(registry, "heed", folder / "run" / "keys.json")
+
+
+async def test_the_default_alias_is_made_by_whoever_comes_first(registry: Flaky, tmp_path: Path) -> None:
+    snapshot = snapshot_of(registry, tmp_path)
+    assert snapshot.table.aliases.keys() == {"heed"}
+    await snapshot.refresh()
+    assert registry.alias("heed").version == 1
+    await snapshot_of(registry, tmp_path).refresh()
+    assert registry.alias("heed").version == 1
+
+
+async def test_a_change_is_seen_and_told_and_no_change_costs_no_read(registry: Flaky, tmp_path: Path) -> None:
+    snapshot = snapshot_of(registry, tmp_path)
+    await snapshot.refresh(every_seconds=60)
+    told: list[tuple[RouteTable, RouteTable]] = []
+    snapshot.listeners.append(lambda before, after: told.append((before, after)))
+    while await snapshot.refresh(every_seconds=60):
+        pass
+    reads = registry.reads
+    assert not await snapshot.refresh(every_seconds=60)
+    assert registry.reads == reads
+    registry.put_alias(AliasRecord(name="support"))
+    assert await snapshot.refresh(every_seconds=60)
+    assert "support" in told[-1][1].aliases
+    assert "support" not in told[-1][0].aliases
+
+
+async def test_while_the_store_is_away_the_last_picture_stays(registry: Flaky, tmp_path: Path) -> None:
+    snapshot = snapshot_of(registry, tmp_path)
+    registry.put_alias(AliasRecord(name="support"))
+    await snapshot.refresh()
+    registry.away = True
+    assert not await snapshot.refresh()
+    assert not snapshot.store_up
+    assert "support" in snapshot.table.aliases
+
+
+async def test_a_gateway_that_starts_without_the_store_still_knows_the_keys(
+    registry: Flaky, tmp_path: Path
+) -> None:
+    registry.put_key(KeyRecord(id="k-1", digest="d1", scopes=("chat",), created=1.0))
+    registry.put_key(KeyRecord(id="k-2", digest="d2", scopes=("chat",), created=1.0, revoked=True))
+    await snapshot_of(registry, tmp_path).refresh()
+    registry.away = True
+    cold = snapshot_of(registry, tmp_path)
+    await cold.refresh()
+    assert cold.table.keys == {"d1": KeyRecord(id="k-1", digest="d1", scopes=("chat",), created=1.0)}
+    file = tmp_path / "run" / "keys.json"
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.write_text("junk")
+    assert snapshot_of(registry, tmp_path).table.keys
