@@ -88,7 +88,9 @@ class Bench:
         stream = dialogs(1000 + arguments.seed)
         self.prompts = [tuple(next(stream)[:-1]) for _ in range(max(arguments.votes))]
         self.replies = self._pairs(self.prompts, arguments.seed)
-        self.held = [tuple(messages) for messages in held_out(arguments.held_out)]
+        self.held: list[Prompt] = [
+            tuple(dict(one) for one in messages) for messages in held_out(arguments.held_out)
+        ]
         self.base = self._pairs(self.held, 17)
 
     def _pairs(self, prompts: Sequence[Prompt], seed: int) -> list[tuple[str, str]]:
@@ -142,7 +144,9 @@ class Bench:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--votes", type=int, nargs="+", default=[400])
     parser.add_argument("--preference", nargs="+", default=["polite_helpful"], choices=list(PREFERENCES))
     parser.add_argument("--noise", type=float, default=0.2)

@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from feedback.manifest import fingerprint
 from feedback.protocols import AliasRecord
 from feedback.registry import RedisRegistry
 from feedback.store import connect
 from tests.adapters import random_adapter
 from tests.servers import STARTER, answers, engine_server, free_port, process, valkey_server, wait_until
-from training.publish import publish
+from training.publish import Origin, publish
 from training.trunk import Trunk
 
 
@@ -39,9 +38,8 @@ def published(registry: RedisRegistry, data_dir: Path, count: int) -> tuple[str,
             registry,
             trunk,
             folder,
-            alias="heed",
-            adapters_dir=data_dir / "adapters",
-            base=fingerprint(str(STARTER)),
+            Origin(alias="heed"),
+            data_dir / "adapters",
         )
         ids.append(record.id)
     return tuple(ids)

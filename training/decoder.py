@@ -1,8 +1,8 @@
-"""Decoding for models of Llama's shape (Llama, Mistral, Qwen2, Qwen3), without the cost of a general library.
+"""Models of Llama's shape (Llama, Mistral, Qwen2, Qwen3), computed without the cost of a general library.
 
-A step of a small model is all overhead: this one fuses the projections, writes into a cache of fixed slots and
-touches no module. Numbers are those of transformers, which a test holds it to. Other architectures are
-sampled through transformers itself (``rollouts.Sampler`` chooses).
+A small model is all overhead: this one fuses the projections, takes adapters as merged weights, writes into a
+cache of fixed slots and touches no module, so that sampling, reading and learning share one arithmetic. Numbers
+are those of transformers, which a test holds it to; other architectures go through transformers itself.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
+
+from training.packing import Packed
 
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
@@ -62,13 +64,14 @@ class Decoder:
     def __init__(self, model: Any, weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
         """``model`` gives configuration and rotary table, ``weights`` transformers' names in float32."""
         config = model.config
-        self.dtype, self.device = dtype, next(iter(weights.values())).device
+        self.dtype, self.device = dtype, weights["model.norm.weight"].device
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.size = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.eps = config.rms_norm_eps
         self._rotary = model.base_model.rotary_emb
         self._depth = config.num_hidden_layers
         self._cos = self._sin = torch.empty(0)
+        self.reach(1)
         self.load(weights)
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
@@ -100,10 +103,36 @@ class Decoder:
     def cache(self, slots: int, length: int) -> Cache:
         """Room for ``slots`` conversations of at most ``length`` tokens."""
         shape = (slots, self.kv_heads, length, self.size)
-        positions = torch.arange(length, device=self.device)[None]
-        self._cos, self._sin = (part[0] for part in self._rotary(self.norm[None, None], positions))
+        self.reach(length)
         made = [torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in range(2 * self._depth)]
         return Cache(made[: self._depth], made[self._depth :])
+
+    @torch.no_grad()
+    def reach(self, length: int) -> None:
+        """Have rotations for positions below ``length``; never fewer than before."""
+        if length > len(self._cos):
+            positions = torch.arange(-(-length // 256) * 256, device=self.device)[None]
+            like = torch.zeros((1, 1), device=self.device)
+            self._cos, self._sin = (part[0] for part in self._rotary(like, positions))
+
+    def read(self, packed: Packed) -> list[Tensor]:
+        """Every layer's states (rows, length, hidden) over packed conversations, embeddings first, last normed.
+
+        ``reach`` must cover the positions. Gradients flow into the weights that were loaded.
+        """
+        x = F.embedding(packed.ids, self.embedding).float()
+        cos, sin = self._cos[packed.positions][:, :, None], self._sin[packed.positions][:, :, None]
+        mask, states = packed.mask(self.dtype), [x]
+        for layer in self.layers:
+            q, k, v = (part.transpose(1, 2) for part in self._project(layer, x, cos, sin))
+            seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+            x = self._rest(layer, x, seen.transpose(1, 2).flatten(2))
+            states.append(x)
+        return [*states[:-1], self._normed(x, self.norm)]
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Normed last states (…, hidden) to float32 logits (…, vocabulary)."""
+        return F.linear(states.to(self.dtype), self.head).float()
 
     def prefill(self, cache: Cache, prompts: Sequence[Sequence[int]], slots: Sequence[Tensor]) -> Tensor:
         """Read prompts; the keys of prompt i go to each of ``slots[i]``. Returns next logits (prompts, vocabulary)."""
@@ -161,7 +190,7 @@ class Decoder:
         return x + F.linear(F.silu(gate) * up, layer.down)
 
     def _logits(self, x: Tensor) -> Tensor:
-        return F.linear(self._normed(x, self.norm).to(self.dtype), self.head).float()
+        return self.logits(self._normed(x, self.norm))
 
     def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, (x.shape[-1],), weight, self.eps)

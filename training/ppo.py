@@ -184,9 +184,10 @@ class Value(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 128), nn.GELU(), nn.Linear(128, 1))
-        nn.init.zeros_(self.net[3].weight)
-        nn.init.zeros_(self.net[3].bias)
+        last = nn.Linear(128, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.net = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 128), nn.GELU(), last)
 
     def forward(self, states: Tensor) -> Tensor:
         """(…, width) to (…,)."""

@@ -13,6 +13,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ def surface(text: str) -> list[float]:
 def phrases(text: str) -> set[int]:
     """Buckets of the words and pairs of neighbouring words; CRC32, the same in every process."""
     words = _WORD.findall(text.lower())
-    pairs = [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)]
+    pairs = [f"{a} {b}" for a, b in pairwise(words)]
     return {zlib.crc32(one.encode()) % PHRASES for one in (*words, *pairs)}
 
 

@@ -147,11 +147,9 @@ def fit_head(votes: Votes, config: RewardConfig, prior: Tensor | None = None) ->
     """The optimum of ``loss`` by L-BFGS."""
     width = votes.difference.shape[1]
     prior = torch.zeros(width) if prior is None else prior
-    head = Head(
-        prior.clone(), torch.zeros(()), torch.zeros(votes.subjects), torch.full((), -1.0)
-    )
+    head = Head(prior.clone(), torch.zeros(()), torch.zeros(votes.subjects), torch.full((), -1.0))
     for part in head.parts():
-        part.requires_grad_(requires_grad=True)
+        part.requires_grad_(True)
     optimizer = torch.optim.LBFGS(
         head.parts(), max_iter=config.iterations, tolerance_change=1e-7, line_search_fn="strong_wolfe"
     )
@@ -180,7 +178,9 @@ def expected_calibration_error(probability: Tensor, outcome: Tensor, bins: int =
 class RewardModel:
     """A linear score over standardised features, and the heads that doubt it."""
 
-    def __init__(self, trunk: Trunk, standard: Standard, weights: Tensor, heads: Tensor, scale: float) -> None:
+    def __init__(
+        self, trunk: Trunk, standard: Standard, weights: Tensor, heads: Tensor, scale: float
+    ) -> None:
         """``weights`` (width,), ``heads`` (heads, width); scores are divided by ``scale``."""
         self.trunk, self.standard = trunk, standard
         self.weights, self.heads, self.scale = weights, heads, scale
@@ -231,7 +231,9 @@ def fit(
     if not len(raw[0]):
         raise ValueError("there is no vote to learn from")
     standard = Standard.of(raw[0])
-    subjects = {name: index for index, name in enumerate(sorted({thumb.subject for thumb in examples.thumbs}))}
+    subjects = {
+        name: index for index, name in enumerate(sorted({thumb.subject for thumb in examples.thumbs}))
+    }
     train, test = (_votes(part, standard.apply(r), subjects) for part, r in zip(split, raw, strict=True))
     say("reward model", 0.5, {})
     generator = torch.Generator().manual_seed(config.seed)

@@ -63,7 +63,7 @@ class Sampler:
         elif hasattr(self, "_decoder"):
             self._decoder.load(self._merged)
         else:
-            self._decoder = Decoder(self._trunk.base, self._merged, self._trunk.compute)
+            self._decoder: Decoder = Decoder(self._trunk.base, self._merged, self._trunk.compute)
 
     @torch.no_grad()
     def sample(
@@ -124,7 +124,9 @@ class Sampler:
             if not bool(busy.any()):
                 continue
             places += busy
-            logits = self._decoder.step(cache, tokens.to(cache.keys[0].device), places.to(cache.keys[0].device))
+            logits = self._decoder.step(
+                cache, tokens.to(cache.keys[0].device), places.to(cache.keys[0].device)
+            )
             tokens[busy] = draws.take(logits[busy.to(logits.device)], who[busy])
             who[busy] = torch.where(draws.done[who[busy]], -1, who[busy])
 
@@ -208,7 +210,11 @@ def _run_general(model: Any, ids: list[tuple[int, ...]], draws: Draws, slots: in
         while not bool(draws.done[who].all()):
             places = (mask.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
             out = model(
-                input_ids=tokens, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True
+                input_ids=tokens,
+                attention_mask=mask,
+                position_ids=places,
+                past_key_values=cache,
+                use_cache=True,
             )
             cache, busy = out.past_key_values, ~draws.done[who]
             tokens = torch.zeros((len(chunk), 1), dtype=torch.long, device=device)

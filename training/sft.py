@@ -100,9 +100,7 @@ def nll(
     total = 0.0
     for packed in pack([tokens for tokens, _ in examples]):
         weight = torch.tensor([examples[index][1] for index in packed.indices], device=trunk.device)
-        loss: Tensor = -(
-            trunk.forward(packed, "sft").logprobs * weight[packed.owner.to(trunk.device)]
-        ).sum()
+        loss: Tensor = -(trunk.forward(packed, "sft").logprobs * weight[packed.owner.to(trunk.device)]).sum()
         if backward:
             (loss / count).backward()
         total += float(loss.detach())

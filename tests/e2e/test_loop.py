@@ -34,11 +34,12 @@ def test_votes_become_a_live_adapter_with_no_failed_request(tmp_path: Path) -> N
         wait_until(lambda: answers(f"{url}/healthz"), 30, "the gateway", log)
         wait_until(lambda: answers(f"{url}/readyz"), 240, "the engine", log)
         figures_file = tmp_path / "simulate.json"
-        ran = heed(data, "simulate", "--users", "4", "--votes", "200", "--preference", "polite_helpful", "--noise", "0.1", "--seed", "1", "--json", str(figures_file))  # fmt: skip
+        crowd = ("--users", "8", "--votes", "400", "--preference", "polite_helpful", "--noise", "0.1")
+        ran = heed(data, "simulate", *crowd, "--seed", "1", "--json", str(figures_file))
         assert ran.returncode == 0, ran.stdout + ran.stderr
         figures = json.loads(figures_file.read_text())
         assert figures["failed_requests"] == 0
-        assert figures["votes"] == 200
+        assert figures["votes"] == 400
         wait_until(
             lambda: live_adapter(data) is not None, 420, "a live adapter", data / "logs" / "worker.log"
         )

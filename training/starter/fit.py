@@ -74,7 +74,7 @@ def fit(
     model.train()
     for step, batch in enumerate(batches(DialogEncoder(tokenizer), recipe), start=1):
         loss = _loss(model, trunk, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm)
         optimizer.step()
         schedule.step()
