@@ -32,6 +32,10 @@ class StoreSettings(BaseSettings):
         description="how long a response can be voted on; after it votes answer 410",
     )
 
+    spool_max_bytes: int = Field(
+        default=256 * 1024 * 1024, gt=0, description="size of the local spool used while Redis is away"
+    )
+
     @cached_property
     def root(self) -> Path:
         """``data_dir`` with ``~`` expanded, absolute."""

@@ -55,6 +55,24 @@ def verdicts(record: ExperimentRecord, counts: Mapping[str, ArmCounts]) -> list[
     return said
 
 
+def gauges_of(record: ExperimentRecord, counts: Mapping[str, ArmCounts]) -> dict[str, Any]:
+    """The experiment's gauges for /metrics, in the form in which workers publish theirs."""
+    report = report_of(record, counts)
+
+    def by_arm(figure: str) -> list[dict[str, Any]]:
+        rows = [({"experiment": record.name, "arm": arm["name"]}, arm[figure]) for arm in report["arms"]]
+        return [{"labels": labels, "value": value} for labels, value in rows if value is not None]
+
+    evidence = {"labels": {"experiment": record.name}, "value": report["srm_evidence"]}
+    return {
+        "experiment_up_rate": by_arm("up_rate"),
+        "experiment_up_rate_lower": by_arm("up_rate_lower"),
+        "experiment_up_rate_upper": by_arm("up_rate_upper"),
+        "experiment_probability_best": by_arm("probability_best"),
+        "experiment_srm_evidence": [evidence],
+    }
+
+
 def _figures(counts: ArmCounts) -> dict[str, Any]:
     from feedback.statistics import up_rate, win_rate
 

@@ -51,9 +51,6 @@ class GatewaySettings(StoreSettings):
     subject_burst: int = Field(default=60, gt=0, description="requests a subject may send at once")
 
     writer_queue: int = Field(default=20_000, gt=0, description="events that may wait to be written")
-    spool_max_bytes: int = Field(
-        default=256 * 1024 * 1024, gt=0, description="size of the local spool used while Redis is away"
-    )
     store_retry_seconds: float = Field(
         default=1.0, gt=0, description="pause before Redis is tried again after it failed"
     )

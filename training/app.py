@@ -26,8 +26,14 @@ def make(settings: TrainingSettings) -> Celery:
         worker_send_task_events=False,
         beat_max_loop_interval=1,
         beat_schedule={
-            name: {"task": f"heed.{name}", "schedule": tick, "options": {"expires": tick}}
-            for name in ("archive", "consider", "review")
+            name: {"task": f"heed.{name}", "schedule": every, "options": {"expires": every}}
+            for name, every in (
+                ("archive", tick),
+                ("consider", tick),
+                ("review", tick),
+                ("forget", 2 * tick),
+                ("compact", 300 * tick),
+            )
         },
     )
     return made

@@ -8,6 +8,7 @@ is named after its bytes: rebuilt from the same archive it is the same batch.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -239,3 +240,14 @@ def read(batch: Batch) -> Examples:
             item = messages
         kinds[row["kind"]].append(item)
     return Examples(kinds["pair"], kinds["thumb"], kinds["demonstration"], kinds["prompt"])
+
+
+def drop_batches(settings: TrainingSettings) -> None:
+    """Remove every batch and unfinished run: somebody in them asked to be forgotten.
+
+    A batch follows from the archive, so the next round makes a new one without them; ids stay in the lineage
+    of the adapters that learnt from the old ones.
+    """
+    for folder in (settings.batches_dir, settings.checkpoints_dir):
+        if folder.exists():
+            shutil.rmtree(folder)

@@ -100,6 +100,19 @@ class Decoder:
             down=fused("mlp.down_proj"),
         )
 
+    def leaves(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Put the loaded weights that need gradients aside as roots, and leaves of their values in their place."""
+        roots, leaves = [], []
+        for layer in self.layers:
+            for name in ("qkv", "out", "gate_up", "down"):
+                root = getattr(layer, name)
+                if root.requires_grad:
+                    leaf = root.detach().requires_grad_()
+                    setattr(layer, name, leaf)
+                    roots.append(root)
+                    leaves.append(leaf)
+        return roots, leaves
+
     def cache(self, slots: int, length: int) -> Cache:
         """Room for ``slots`` conversations of at most ``length`` tokens."""
         shape = (slots, self.kv_heads, length, self.size)

@@ -65,11 +65,10 @@ Group = tuple[tuple[int, ...], list[int]]  # a prompt, and the conversations tha
 
 
 def pack(
-    conversations: Sequence[Tokens], *, row_tokens: int = ROW_TOKENS, rows: int = BATCH_ROWS
+    conversations: Sequence[Tokens], *, row_tokens: int = ROW_TOKENS, rows: int = BATCH_ROWS, pieces: int = 1
 ) -> Iterator[Packed]:
-    """Every conversation once, in batches of ``rows`` rows; a conversation longer than a row gets a longer row.
-
-    Replies must not be empty.
+    """Every conversation once, in batches of at most ``rows`` rows, at least ``pieces`` batches where there are
+    rows enough; a conversation longer than a row gets a longer row. Replies must not be empty.
     """
     groups = _groups(conversations, row_tokens)
     sized = [
@@ -77,6 +76,7 @@ def pack(
         for prompt, members in groups
     ]
     filled = _fill(sized, row_tokens)
+    rows = max(1, min(rows, -(-len(filled) // pieces)))
     for start in range(0, len(filled), rows):
         yield _lay(conversations, filled[start : start + rows])
 

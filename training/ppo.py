@@ -33,7 +33,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from feedback.events import Message
-from training.packing import Tokens, pack
+from training.forward import Forward
+from training.packing import Packed, Tokens
 from training.reference import Seen, look
 from training.reward_model import Progress, RewardModel
 from training.rollouts import Reply, Sampler
@@ -288,10 +289,13 @@ class Run:
         """The reference's log-probabilities (t,)."""
         if self.anchor is None:
             return torch.cat([one.logprobs for one in seen])
-        found: dict[int, Tensor] = {}
-        for packed in pack(tokens):
-            each = self.trunk.forward(packed, self.anchor).logprobs.cpu().split(packed.sizes)
-            found.update(zip(packed.indices, each, strict=True))
+        parts = Forward(self.trunk, self.anchor).over(
+            tokens,
+            lambda packed, passed: list(
+                zip(packed.indices, passed.logprobs.cpu().split(packed.sizes), strict=True)
+            ),
+        )
+        found = dict(pair for part in parts for pair in part)
         return torch.cat([found[index] for index in range(len(tokens))])
 
     @torch.no_grad()
@@ -350,22 +354,24 @@ class Run:
     def _learn_policy(self, batch: Batch, conversations: list[int]) -> tuple[float, float]:
         """One step of Adam; the share of clipped tokens and the mean k3."""
         total = sum(batch.sizes[i] for i in conversations)
-        clipped, moved = 0.0, 0.0
-        self.optimizer.zero_grad()
-        for packed in pack([batch.tokens[i] for i in conversations]):
+
+        def loss_of(packed: Packed, new: Tensor) -> tuple[Tensor, tuple[float, float]]:
             where = batch.at([conversations[i] for i in packed.indices])
-            new, old = self.trunk.forward(packed, "policy").logprobs, batch.old[where].to(self.trunk.device)
-            advantage = batch.advantages[where].to(self.trunk.device)
+            old, advantage = batch.old[where].to(new.device), batch.advantages[where].to(new.device)
             loss, outside = policy_loss(new, old, advantage, self.config)
-            (loss.sum() / total).backward()
-            clipped += float(outside.sum()) / total
-            moved += float(k3(new.detach(), old).sum()) / total
+            return loss.sum() / total, (
+                float(outside.sum()) / total,
+                float(k3(new.detach(), old).sum()) / total,
+            )
+
+        self.optimizer.zero_grad()
+        told = Forward(self.trunk, "policy").learn([batch.tokens[i] for i in conversations], loss_of)
         self.updates += 1
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * min(1.0, self.updates / max(1, self.config.warmup))
         nn.utils.clip_grad_norm_(self.weights, self.config.gradient_norm)
         self.optimizer.step()
-        return clipped, moved
+        return sum(clipped for clipped, _ in told), sum(moved for _, moved in told)
 
     def _learn_value(self, batch: Batch, where: Tensor) -> None:
         states, old, returns = batch.states[where], batch.values[where], batch.returns[where]

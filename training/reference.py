@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.packing import Packed, Tokens, pack
-from training.trunk import Pass, Trunk
+from training.forward import Forward, Pass
+from training.packing import Packed, Tokens
+from training.trunk import Trunk
 
 __all__ = ["Seen", "Tokens", "look", "token_logprobs"]
 
@@ -35,26 +36,27 @@ def token_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
     return chosen - scores.logsumexp(-1)
 
 
-@torch.no_grad()
 def look(trunk: Trunk, conversations: Sequence[Tokens]) -> list[Seen]:
     """In order. Conversations that share a prompt cost it once."""
-    found: list[Seen | None] = [None] * len(conversations)
-    for packed in pack(conversations):
-        passed = trunk.forward(packed, None, states=True)
-        for index, seen in zip(packed.indices, _each(packed, passed, conversations), strict=True):
-            found[index] = seen
-    return [seen for seen in found if seen is not None]
+
+    def each(packed: Packed, passed: Pass) -> list[tuple[int, Seen]]:
+        return _each(packed, passed, conversations)
+
+    parts = Forward(trunk, None).over(conversations, each, states=True)
+    found = dict(pair for part in parts for pair in part)
+    return [found[index] for index in range(len(conversations))]
 
 
-def _each(packed: Packed, passed: Pass, conversations: Sequence[Tokens]) -> list[Seen]:
+def _each(packed: Packed, passed: Pass, conversations: Sequence[Tokens]) -> list[tuple[int, Seen]]:
     """Cut a pass into its conversations."""
     states = torch.cat([layer[packed.own].float() for layer in passed.layers], 1).cpu()
-    pooled = torch.zeros(len(packed.sizes), states.shape[1]).index_add_(0, packed.owner, states)
+    owner = packed.owner.cpu()
+    pooled = torch.zeros(len(packed.sizes), states.shape[1]).index_add_(0, owner, states)
     pooled /= torch.tensor(packed.sizes)[:, None]
     before = passed.layers[-1][packed.source].float().cpu().split(packed.sizes)
     logprobs = passed.logprobs.cpu().split(packed.sizes)
     return [
-        Seen(conversations[index], pooled[place], logprobs[place], _with_mean(before[place]))
+        (index, Seen(conversations[index], pooled[place], logprobs[place], _with_mean(before[place])))
         for place, index in enumerate(packed.indices)
     ]
 

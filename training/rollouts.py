@@ -40,30 +40,19 @@ class Sampler:
 
     def __init__(self, trunk: Trunk, adapter: Path | None = None) -> None:
         self._trunk = trunk
-        self._frozen = frozen_weights(trunk)
         state = load_file(adapter / WEIGHTS_FILE, device=str(trunk.device)) if adapter else {}
-        self._merged: dict[str, Tensor] = {}
-        self._merge(state)
-
-    def refresh(self, name: str) -> None:
-        """Merge the trunk's adapter ``name`` as it is now."""
-        self._merge(self._trunk.state(name))
+        self._take_up(trunk.frozen() | trunk.merge(state))
 
     @torch.no_grad()
-    def _merge(self, state: dict[str, Tensor]) -> None:
-        self._merged = dict(self._frozen)
-        for key, a in state.items():
-            if key.endswith(".lora_A.weight"):
-                stem = key.removesuffix(".lora_A.weight")
-                name = stem.removeprefix("base_model.model.") + ".weight"
-                b = state[stem + ".lora_B.weight"]
-                self._merged[name] = self._frozen[name] + self._trunk.shape.scale * (b.float() @ a.float())
-        if not supports(self._trunk.base.config):
-            self._general = _copy_with(self._trunk, self._merged)
-        elif hasattr(self, "_decoder"):
-            self._decoder.load(self._merged)
+    def refresh(self, name: str) -> None:
+        """Merge the trunk's adapter ``name`` as it is now."""
+        self._take_up(self._trunk.merged(name))
+
+    def _take_up(self, weights: dict[str, Tensor]) -> None:
+        if supports(self._trunk.base.config):
+            self._decoder = Decoder(self._trunk.base, weights, self._trunk.compute)
         else:
-            self._decoder: Decoder = Decoder(self._trunk.base, self._merged, self._trunk.compute)
+            self._general = _copy_with(self._trunk, weights)
 
     @torch.no_grad()
     def sample(
@@ -77,17 +66,31 @@ class Sampler:
     ) -> list[Reply]:
         """One reply a prompt, in order. Equal prompts next to each other are read once.
 
-        The same weights, prompts, seed and slots give the same text on one machine and thread count.
+        The same weights, prompts, seed, slots and lanes give the same text on one machine.
         """
         if not prompts:
             return []
         ids = self._ids(prompts)
-        draws = Draws(len(ids), max_tokens, temperature, seed, self._trunk)
-        if supports(self._trunk.base.config):
-            self._run_slots(ids, draws, slots)
-        else:
+        if not supports(self._trunk.base.config):
+            draws = Draws(len(ids), max_tokens, temperature, seed, self._trunk.ends)
             _run_general(self._general, ids, draws, slots)
-        return [self._reply(ids[index], *draws.result(index)) for index in range(len(ids))]
+            return [self._reply(prompt, *draws.result(index)) for index, prompt in enumerate(ids)]
+        self._decoder.reach(max(map(len, ids)) + max_tokens)
+        lanes = self._trunk.lanes
+
+        @torch.no_grad()
+        def lane(part: slice) -> list[Reply]:
+            draws = Draws(
+                part.stop - part.start,
+                max_tokens,
+                temperature,
+                seed * 1_000_003 + part.start,
+                self._trunk.ends,
+            )
+            self._run_slots(ids[part], draws, max(1, slots // lanes.count))
+            return [self._reply(prompt, *draws.result(index)) for index, prompt in enumerate(ids[part])]
+
+        return [reply for part in lanes.map(lane, lanes.split(len(ids))) for reply in part]
 
     def _ids(self, prompts: Sequence[Sequence[Message]]) -> list[tuple[int, ...]]:
         found: list[tuple[int, ...]] = []
@@ -144,9 +147,9 @@ class Sampler:
 class Draws:
     """What has been drawn so far: tokens and log-probabilities of every reply."""
 
-    def __init__(self, replies: int, most: int, temperature: float, seed: int, trunk: Trunk) -> None:
+    def __init__(self, replies: int, most: int, temperature: float, seed: int, ends: frozenset[int]) -> None:
         self.most, self._temperature = most, temperature
-        self._ends = torch.tensor(sorted(trunk.ends))
+        self._ends = torch.tensor(sorted(ends))
         self._generator = torch.Generator().manual_seed(seed)
         self._tokens = torch.zeros((replies, most), dtype=torch.long)
         self._logprobs = torch.zeros((replies, most))
@@ -176,15 +179,6 @@ class Draws:
         """Tokens, log-probabilities, and whether it ended by itself."""
         n = int(self._counts[reply])
         return self._tokens[reply, :n].tolist(), self._logprobs[reply, :n].tolist(), bool(self._ended[reply])
-
-
-def frozen_weights(trunk: Trunk) -> dict[str, Tensor]:
-    """The base's own weights under transformers' names, sharing memory with the trunk."""
-    return {
-        name.replace(".base_layer.", "."): weight.detach()
-        for name, weight in trunk.base.named_parameters()
-        if ".lora_" not in name
-    }
 
 
 def _copy_with(trunk: Trunk, weights: dict[str, Tensor]) -> Any:

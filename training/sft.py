@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from training.examples import Demonstration
-from training.packing import Tokens, pack
+from training.forward import Forward
+from training.packing import Packed, Tokens
 from training.trunk import Trunk
 
 Progress: TypeAlias = Callable[[str, float, dict[str, float]], None]
@@ -92,26 +93,23 @@ def fit(
     }
 
 
-def nll(
-    trunk: Trunk, examples: Sequence[tuple[Tokens, float]], *, backward: bool = False
-) -> tuple[float, float]:
-    """Weighted sum of −log π over reply tokens, and of the weights; ``backward`` adds the mean's gradient."""
-    count = sum(len(tokens.reply) * weight for tokens, weight in examples)
-    total = 0.0
-    for packed in pack([tokens for tokens, _ in examples]):
-        weight = torch.tensor([examples[index][1] for index in packed.indices], device=trunk.device)
-        loss: Tensor = -(trunk.forward(packed, "sft").logprobs * weight[packed.owner.to(trunk.device)]).sum()
-        if backward:
-            (loss / count).backward()
-        total += float(loss.detach())
-    return total, count
+def _told(examples: Sequence[tuple[Tokens, float]], packed: Packed, logprobs: Tensor) -> Tensor:
+    """Weighted sum of −log π over the reply tokens of a packed batch."""
+    weight = torch.tensor([examples[index][1] for index in packed.indices], device=logprobs.device)
+    return -(logprobs * weight[packed.owner]).sum()
 
 
-@torch.no_grad()
+def _count(examples: Sequence[tuple[Tokens, float]]) -> float:
+    return max(1e-9, sum(len(tokens.reply) * weight for tokens, weight in examples))
+
+
 def measure(trunk: Trunk, examples: Sequence[tuple[Tokens, float]]) -> float:
     """Mean −log π of a reply token under the adapter in training, nats."""
-    total, count = nll(trunk, examples)
-    return total / max(count, 1e-9)
+    passes = Forward(trunk, "sft").over(
+        [tokens for tokens, _ in examples],
+        lambda packed, passed: float(_told(examples, packed, passed.logprobs)),
+    )
+    return sum(passes) / _count(examples)
 
 
 def _step(
@@ -122,7 +120,11 @@ def _step(
     config: SFTConfig,
 ) -> None:
     optimizer.zero_grad()
-    nll(trunk, examples, backward=True)
+    count = _count(examples)
+    Forward(trunk, "sft").learn(
+        [tokens for tokens, _ in examples],
+        lambda packed, logprobs: (_told(examples, packed, logprobs) / count, None),
+    )
     nn.utils.clip_grad_norm_(weights, config.gradient_norm)
     optimizer.step()
 

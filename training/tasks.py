@@ -12,11 +12,14 @@ from typing import Any
 
 from feedback.archive import Archive
 from feedback.errors import Conflict, LeaseLost, StoreUnavailable
+from feedback.forget import carry_out
 from feedback.log import RedisEventLog
 from feedback.protocols import AliasRecord, EventLog, Registry
 from feedback.registry import RedisRegistry
+from feedback.spool import Spool
 from feedback.store import connect
 from training.app import app
+from training.batching import drop_batches
 from training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -135,6 +138,22 @@ def train(alias_name: str) -> None:
             )
     except (StoreUnavailable, LeaseLost) as error:
         logger.warning("round of %s ends here and is taken up again: %s", alias_name, error)
+
+
+@app.task(name="heed.forget")
+@tick
+def forget(registry: Registry, log: EventLog) -> None:
+    """Carry out the wishes to be forgotten; see ``feedback.forget``."""
+    chosen = settings()
+    spool = Spool(chosen.spool_dir, chosen.spool_max_bytes)
+    carry_out(registry, log, Archive(chosen.archive_dir), spool, {"batches": lambda *_: drop_batches(chosen)})
+
+
+@app.task(name="heed.compact")
+@tick
+def compact(_registry: Registry, _log: EventLog) -> None:
+    """Merge the small segments that frequent archiving leaves."""
+    Archive(settings().archive_dir).compact()
 
 
 @app.task(name="heed.review")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from feedback.events import Message
-from training.packing import Packed, Tokens
-
-_log = logging.getLogger(__name__)
+from training.lanes import Lanes
+from training.packing import Tokens
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -46,14 +45,6 @@ class LoraShape:
         )
 
 
-@dataclass(frozen=True)
-class Pass:
-    """What one packed forward pass gives. ``t`` reply tokens, as ``Packed`` orders them."""
-
-    logprobs: Tensor  # (t,) natural log, float32
-    layers: tuple[Tensor, ...]  # each (rows·length, hidden), embeddings first; empty unless asked for
-
-
 @dataclass
 class Trunk:
     """The base, its tokenizer and the adapters on it."""
@@ -64,6 +55,7 @@ class Trunk:
     compute: torch.dtype = torch.float32  # of the matrix products; weights and adapters stay float32
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     shape: LoraShape = field(default_factory=LoraShape)
+    lanes: Lanes = field(default_factory=lambda: Lanes(1))
 
     @classmethod
     def load(
@@ -74,14 +66,15 @@ class Trunk:
         threads: int | None = None,
         device: str | None = None,
     ) -> Trunk:
-        """Read the base.
+        """Read the base. ``threads``: lanes of work, all cores unless asked otherwise.
 
         ``dtype`` is that of the arithmetic: bfloat16 autocast unless asked otherwise (on the CPU two to three
         times as fast as float32, see docs/algorithms.md). ``device`` is the GPU where there is one.
         """
-        if threads:
-            torch.set_num_threads(threads)
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        lanes = Lanes((threads or os.cpu_count() or 1) if place.type == "cpu" else 1)
+        if place.type == "cpu":
+            torch.set_num_threads(1)
         tokenizer = AutoTokenizer.from_pretrained(model_path)
         base = AutoModelForCausalLM.from_pretrained(
             model_path, dtype=torch.float32, attn_implementation="sdpa"
@@ -90,7 +83,7 @@ class Trunk:
         shape = LoraShape()
         model = get_peft_model(base, shape.config(), adapter_name="policy")
         model.eval()  # no dropout, ever: ratios of probabilities would be noise
-        return cls(model_path, tokenizer, model, dtype or torch.bfloat16, place, shape)
+        return cls(model_path, tokenizer, model, dtype or torch.bfloat16, place, shape, lanes)
 
     @property
     def base(self) -> Any:
@@ -174,24 +167,36 @@ class Trunk:
             self.model.set_adapter(name)
             yield self.base
 
-    # --- forward ----------------------------------------------------------------------------------------
+    # --- arithmetic -------------------------------------------------------------------------------------
 
-    def forward(self, packed: Packed, name: str | None, *, states: bool = False) -> Pass:
-        """Log-probabilities of the reply tokens under an adapter, and on request every layer's states."""
-        packed = packed.to(self.device)
-        with self.using(name) as base, self.autocast():
-            out = base.base_model(
-                input_ids=packed.ids,
-                attention_mask=packed.mask(self.compute),
-                position_ids=packed.positions,
-                output_hidden_states=states,
-                use_cache=False,
-            )
-            flat = out.last_hidden_state.reshape(-1, out.last_hidden_state.shape[-1])
-            logits = self.logits(flat[packed.source])
-        chosen = logits.gather(1, packed.target[:, None])[:, 0]
-        layers = tuple(layer.reshape(-1, layer.shape[-1]) for layer in out.hidden_states) if states else ()
-        return Pass(chosen - logits.logsumexp(-1), layers)
+    def merged(self, name: str | None) -> dict[str, Tensor]:
+        """Weights of base and adapter together, W + scale·B·A, float32, under transformers' own names.
+
+        Gradients flow into the adapter where they are enabled; what it does not touch shares the base's memory.
+        """
+        weights = self.frozen()
+        if name is not None:
+            adapter = {key: weight for key, weight in self.model.named_parameters() if f".{name}." in key}
+            weights |= self.merge({key.replace(f".{name}.", "."): weight for key, weight in adapter.items()})
+        return weights
+
+    def merge(self, adapter: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The merged weights of the modules that ``adapter`` (stock PEFT's names) touches."""
+        frozen, ends = self.frozen(), (".lora_A.weight", ".lora_B.weight")
+        found = {}
+        for stem in [key.removesuffix(ends[0]) for key in adapter if key.endswith(ends[0])]:
+            name = stem.removeprefix("base_model.model.") + ".weight"
+            a, b = (adapter[stem + end].float() for end in ends)
+            found[name] = frozen[name] + self.shape.scale * (b @ a)
+        return found
+
+    def frozen(self) -> dict[str, Tensor]:
+        """The base's own weights under transformers' names, sharing its memory."""
+        return {
+            name.replace(".base_layer.", "."): weight.detach()
+            for name, weight in self.base.named_parameters()
+            if ".lora_" not in name
+        }
 
     def logits(self, states: Tensor) -> Tensor:
         """Last states (…, hidden) to float32 logits (…, vocabulary), with what some families add behind it."""

@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from feedback.errors import StoreUnavailable
 from serve.gateway import Gateway
+from serve.reporting import gauges_of
 from serve.routes.parts import Parts, json_answer
 
 router = APIRouter(tags=["operations"])
@@ -42,9 +43,12 @@ def metrics(request: Request, parts: Parts) -> Response:
     return Response(parts.metrics.scrape(states, _published(parts)), media_type=CONTENT_TYPE_LATEST)
 
 
-def _gauges(state: dict[str, Any]) -> dict[str, Any]:
-    """An alias's gauges; its freshness stands beside them in the loop's state."""
-    return {"freshness_seconds": state.get("freshness_seconds"), **(state.get("metrics") or {})}
+def _gauges(parts: Gateway, alias: str) -> dict[str, Any]:
+    """An alias's gauges: those of its running experiment, its freshness, and what its workers published."""
+    state = parts.registry.loop(alias)
+    record = parts.table.running.get(alias)
+    shown = gauges_of(record, parts.log.counts(record.name)) if record is not None else {}
+    return {"freshness_seconds": state.get("freshness_seconds"), **shown, **(state.get("metrics") or {})}
 
 
 def _published(parts: Gateway) -> dict[str, Any]:
@@ -55,6 +59,6 @@ def _published(parts: Gateway) -> dict[str, Any]:
         backlog = parts.log.backlog()
         parts.metrics.unclaimed.set(backlog.events)
         parts.metrics.oldest_unclaimed.set(backlog.oldest_seconds)
-        return {alias: _gauges(parts.registry.loop(alias)) for alias in parts.table.aliases}
+        return {alias: _gauges(parts, alias) for alias in parts.table.aliases}
     except StoreUnavailable:
         return {}

@@ -211,6 +211,15 @@ def test_kubernetes_gateways_know_every_engine_by_name() -> None:
     assert urls.split(",") == [f"http://engine-{number}.engine:8000" for number in range(engines)]
 
 
+def test_gateways_share_data_but_neither_spool_nor_run_folder() -> None:
+    gateway = resource("StatefulSet", "gateway")["spec"]
+    mounts = gateway["template"]["spec"]["containers"][0]["volumeMounts"]
+    own = {mount["mountPath"] for mount in mounts if mount["name"] == "own"}
+    settings = GatewaySettings(data_dir=Path("/data"))
+    assert own == {str(settings.spool_dir), str(settings.run_dir)}
+    assert [claim["metadata"]["name"] for claim in gateway["volumeClaimTemplates"]] == ["own"]
+
+
 def test_every_store_fsyncs_before_it_answers_and_never_evicts() -> None:
     compose = " ".join(documents(COMPOSE)[0]["services"]["redis"]["command"])
     kubernetes = " ".join(
