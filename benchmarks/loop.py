@@ -1,0 +1,165 @@
+"""The loop from outside: votes with noise in, a better adapter out, while people keep chatting.
+
+    python -m benchmarks.loop --preference polite_helpful brief concrete --votes 400 --noise 0.2
+
+For each hidden preference: a fresh Heed on fresh data, four users who chat all the time without being stored,
+a crowd that votes, and the wait until the loop has digested the last vote. Then the live adapter's replies are
+held against the base's on prompts that no training saw. Every figure is taken over the public HTTP API.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from deploy.quality import evaluate, held_out
+from deploy.simulate import Crowd, CrowdSettings
+from deploy.visitor import CallFailed, Visitor, session
+from tests.servers import answers, free_port, process, wait_until
+
+IDLE_SECONDS = 15.0
+PAUSE_SECONDS = 0.5
+"""Of a chatting user between two chats."""
+
+
+@dataclass(frozen=True)
+class LoopFigures:
+    """What one run showed. Times in seconds."""
+
+    preference: str
+    votes: int
+    noise: float
+    live: str
+    rounds: list[str]
+    last_vote_to_live: float | None
+    win_rate: float
+    lower: float
+    upper: float
+    prompts: int
+    failed_requests: int
+    chats: int
+    first_token_idle_p95: float
+    first_token_training_p95: float
+
+
+class Chatters:
+    """Users who chat all the time."""
+
+    def __init__(self, url: str, users: int = 4) -> None:
+        self.url, self.users = url, users
+        self.first_tokens: list[float] = []
+        self.failed = 0
+        self.stopping = False
+
+    async def run(self) -> None:
+        """Until ``stopping``."""
+        async with session() as http:
+            await asyncio.gather(
+                *(self._user(Visitor(http, self.url, f"chatter-{n}"), n) for n in range(self.users))
+            )
+
+    async def _user(self, visitor: Visitor, number: int) -> None:
+        prompts = held_out(64, seed=100 + number)
+        turn = 0
+        while not self.stopping:
+            try:
+                reply = await visitor.chat(prompts[turn % len(prompts)], store=False)
+                self.first_tokens.append(reply.time_to_first_token)
+            except CallFailed:
+                self.failed += 1
+            turn += 1
+            await asyncio.sleep(PAUSE_SECONDS)
+
+
+def p95(values: list[float]) -> float:
+    """The 95th percentile; 0 of nothing."""
+    return sorted(values)[int(len(values) * 0.95)] if values else 0.0
+
+
+async def settled(url: str, since: float, votes: int) -> tuple[dict[str, object], float | None]:
+    """Wait until every vote is in a finished round and no canary runs; when the newest adapter went live."""
+    live_at, live = None, None
+    async with session() as http:
+        while time.time() - since < 600:
+            async with http.get(f"{url}/v1/loop") as reply:
+                loop = await reply.json()
+            if loop.get("live") != live:
+                live, live_at = loop.get("live"), time.time() - since
+            trying = loop["adapters"]["candidate"] + loop["adapters"]["canary"]
+            if loop.get("taken_votes", 0) >= votes and not loop.get("unfinished") and not trying:
+                return loop, live_at
+            await asyncio.sleep(0.5)
+    return loop, live_at
+
+
+async def measure(url: str, preference: str, votes: int, noise: float, seed: int) -> LoopFigures:
+    """One run against a fresh Heed."""
+    chatters = Chatters(url)
+    chatting = asyncio.create_task(chatters.run())
+    await asyncio.sleep(IDLE_SECONDS)
+    idle, chatters.first_tokens = chatters.first_tokens[len(chatters.first_tokens) // 4 :], []
+    crowd = CrowdSettings(url=url, votes=votes, users=8, preference=preference, noise=noise, seed=seed)
+    voted = await Crowd(crowd).run()
+    since = time.time()
+    chatters.first_tokens = []
+    loop, live_at = await settled(url, since, votes)
+    chatters.stopping = True
+    await chatting
+    live = str(loop.get("live") or "base")
+    quality = await evaluate(url, preference, held_out(512), model=f"heed:{live}")
+    history = loop.get("history") or []
+    assert isinstance(history, list)
+    return LoopFigures(
+        preference=preference,
+        votes=voted.votes,
+        noise=noise,
+        live=live,
+        rounds=[
+            f"{past['verdict']} ({past['seconds']:.0f} s): {past['reason']}" for past in reversed(history)
+        ],
+        last_vote_to_live=live_at if live != "base" else None,
+        win_rate=quality.win_rate if live != "base" else 0.5,
+        lower=quality.lower,
+        upper=quality.upper,
+        prompts=quality.prompts,
+        failed_requests=voted.failed_requests + chatters.failed,
+        chats=len(idle) + len(chatters.first_tokens),
+        first_token_idle_p95=p95(idle),
+        first_token_training_p95=p95(chatters.first_tokens),
+    )
+
+
+def run(preference: str, votes: int, noise: float, seed: int) -> LoopFigures:
+    """Start a Heed, measure, stop it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, port = Path(name), free_port()
+        url, log = f"http://127.0.0.1:{port}", folder / "up.log"
+        command = [sys.executable, "-m", "deploy.cli", "up", "--port", str(port)]
+        with process(command, log, {"HEED_DATA_DIR": str(folder / "data")}):
+            wait_until(lambda: answers(f"{url}/readyz"), 240, "Heed", log)
+            return asyncio.run(measure(url, preference, votes, noise, seed))
+
+
+def main() -> None:
+    """Parse, run, print one JSON line a run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--preference", nargs="+", default=["polite_helpful", "brief", "concrete"])
+    parser.add_argument("--votes", type=int, nargs="+", default=[400])
+    parser.add_argument("--noise", type=float, default=0.2)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    for preference in args.preference:
+        for votes in args.votes:
+            print(json.dumps(asdict(run(preference, votes, args.noise, args.seed))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
