@@ -1,0 +1,114 @@
+"""The review: a candidate is tried when it is proved, ramps, goes live or back, and waits where people decide."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from feedback.events import Response
+from feedback.memory import MemoryEventLog, MemoryRegistry
+from feedback.protocols import AdapterRecord, AliasRecord
+from training.review import Review
+from training.settings import TrainingSettings
+
+
+class Scene:
+    """A registry with one candidate that one engine has proved."""
+
+    def __init__(self, mode: str = "auto", stages: str = "0.1,0.5") -> None:
+        self.registry, self.log = MemoryRegistry(), MemoryEventLog()
+        self.registry.put_alias(AliasRecord(name="heed", mode=mode))  # type: ignore[arg-type]
+        self.settings = TrainingSettings(review_stages=stages, review_stage_seconds=0.0)
+        self.add("a-000001-aaaaaaaaaaaa")
+        self.registry.report_engine("engine-0", ["a-000001-aaaaaaaaaaaa"], 60)
+
+    def add(self, name: str) -> None:
+        record = AdapterRecord(
+            id=name, alias="heed", state="candidate", created=1e12, path="/x", base="b", newest_vote=1.0
+        )
+        self.registry.add_adapter(record)
+
+    def look(self) -> str:
+        return Review(self.registry, self.log, self.settings, self.registry.alias("heed")).look()
+
+    def share(self) -> float:
+        running = [e for e in self.registry.experiments("heed") if e.status == "running"]
+        return running[0].arms[-1].share if running else 0.0
+
+    def state(self, name: str = "a-000001-aaaaaaaaaaaa") -> str:
+        return self.registry.adapter(name).state
+
+
+def test_a_candidate_ramps_and_goes_live() -> None:
+    scene = Scene()
+    seen = []
+    for _ in range(3):
+        scene.look()
+        seen.append((scene.share(), scene.state()))
+    assert seen == [(0.1, "canary"), (0.5, "canary"), (0.0, "live")]
+    assert scene.registry.alias("heed").live == "a-000001-aaaaaaaaaaaa"
+    assert scene.registry.loop("heed")["freshness_seconds"] > 0
+
+
+def test_a_candidate_that_no_engine_has_proved_is_not_tried() -> None:
+    scene = Scene()
+    scene.registry.report_engine("engine-1", [], 60)
+    assert scene.look() == "a-000001-aaaaaaaaaaaa is not ready on every engine"
+    assert scene.state() == "candidate"
+
+
+def test_approval_waits_for_a_person() -> None:
+    scene = Scene(mode="approve", stages="0.5")
+    scene.look()
+    assert "waits for a person" in scene.look()
+    assert scene.state() == "canary"
+
+
+def test_a_newer_candidate_retires_the_older_untried_one() -> None:
+    scene = Scene()
+    scene.add("a-000002-bbbbbbbbbbbb")
+    scene.registry.report_engine("engine-0", ["a-000001-aaaaaaaaaaaa", "a-000002-bbbbbbbbbbbb"], 60)
+    scene.look()
+    assert scene.state() == "retired"
+    assert scene.state("a-000002-bbbbbbbbbbbb") == "canary"
+
+
+def test_an_experiment_of_people_is_left_alone() -> None:
+    scene = Scene()
+    scene.look()
+    running = scene.registry.experiments("heed")[0]
+    scene.registry.put_experiment(replace(running, owner="people"))
+    assert scene.look() == "an experiment of people runs: the loop waits"
+
+
+@pytest.mark.parametrize("arm", ["candidate"])
+def test_errors_on_the_candidate_take_it_back(arm: str) -> None:
+    scene = Scene()
+    scene.look()
+    name = scene.registry.experiments("heed")[0].name
+    events = []
+    for number in range(300):
+        side = arm if number % 2 else "control"
+        events.append(
+            Response(
+                event_id=f"chatcmpl-{number}",
+                response_id=f"chatcmpl-{number}",
+                time=float(number),
+                alias="heed",
+                adapter="base",
+                arm=side,
+                subject=f"s-{number}",
+                experiment=name,
+                propensity=0.5,
+                text="x",
+                code=500 if side == arm else 200,
+                completion_tokens=5,
+                duration=0.1,
+            )
+        )
+    scene.log.append(events)
+    scene.look()
+    assert scene.state() == "rejected"
+    assert "guardrail: errors" in (scene.registry.adapter("a-000001-aaaaaaaaaaaa").reason or "")
+    assert scene.registry.alias("heed").live is None
