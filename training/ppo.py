@@ -73,13 +73,13 @@ class PPOConfig:
     value_clip: float = 0.2
     stop_kl: float = 0.05
     """Mean k3 against the sampling policy, per token, that ends a step's epochs."""
-    beta: float = 0.03
+    beta: float = 0.1
     """First weight of the KL, reward per nat."""
     target_kl: float = 6.0
     """Nats a reply from the reference that the controller aims at."""
     horizon: float = 2000.0
     """Samples over which the controller corrects its error."""
-    max_kl: float = 10.0
+    max_kl: float = 12.0
     """Nats a reply from the reference at which the run stops; what is kept is the policy before that."""
     pessimism: float = 0.5
     """λ of mean − λ·std."""
