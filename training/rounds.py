@@ -6,28 +6,25 @@ import functools
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from feedback.archive import Archive
 from feedback.errors import LeaseLost, StoreError
 from feedback.protocols import AdapterRecord, AliasRecord, EventLog, Registry
-from training import ppo
-from training.batching import Batch, collect, open_batch, read, split_of, write
+from training.batching import Batch, collect, open_batch, read, write
 from training.errors import NothingToLearn, RoundCancelled
-from training.examples import Examples
-from training.gate import GateReport, examine, knows_check, report
+from training.learning import Learned, learn
 from training.publish import Origin, publish
-from training.reward_model import RewardConfig, RewardModel, RewardReport, fit
+from training.reward_model import RewardReport
 from training.settings import TrainingSettings
 from training.status import Status
 from training.trunk import Trunk
 
-JUDGE_SHARE = 0.35
-"""Share of the votes that only the judge learns from: PPO never sees them."""
+ARCHIVE_SECONDS = 30.0
+"""How long a round waits for the archive before it goes on with what is there."""
 
 
 @functools.cache
@@ -43,6 +40,34 @@ class Outcome:
     adapter: str | None
     verdict: str  # "candidate", "rejected", "nothing"
     reason: str
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Tells the loop's state how the learning goes, and the learning when it shall end."""
+
+    status: Status
+    registry: Registry
+    alias: str
+    batch: str
+    started: float  # Unix seconds
+
+    def step(self, name: str, fraction: float) -> None:
+        self.status.step(name, fraction)
+
+    def progress(self, name: str, fraction: float, figures: Mapping[str, float]) -> None:
+        self.status.progress(name, fraction, figures)
+
+    def fitted(self, reward: RewardReport, judge: RewardReport) -> None:
+        self.status.reward_model(self.batch, reward, judge)
+
+    def should_stop(self) -> bool:
+        """Whether somebody asked the round to end since it began."""
+        try:
+            asked = self.registry.loop(self.alias).get("cancel_requested") or 0.0
+        except StoreError:  # the run goes on; whether its result counts is asked before it is published
+            return False
+        return float(asked) > self.started
 
 
 class Round:
@@ -67,7 +92,7 @@ class Round:
         work.mkdir(parents=True, exist_ok=True)
         try:
             outcome = self._train(batch, work)
-        except RoundCancelled as error:
+        except (NothingToLearn, RoundCancelled) as error:
             outcome = Outcome(None, "nothing", str(error))
         shutil.rmtree(work, ignore_errors=True)
         return self._ended(batch, outcome)
@@ -78,8 +103,13 @@ class Round:
         if unfinished and (Path(unfinished) / "manifest.json").exists():
             return open_batch(Path(unfinished))
         self.status.step("batch", 0.0)
-        total = self.log.votes_total(self.alias.name)
-        examples, newest = collect(self.archive, self.alias.name, self.settings)
+        total = self._archived_votes()
+        taken = {"taken_votes": total, "train_requested": None}
+        try:
+            examples, newest = collect(self.archive, self.alias.name, self.settings)
+        except NothingToLearn:
+            self.registry.set_loop(self.alias.name, taken)
+            raise
         batch = write(
             examples,
             newest,
@@ -94,136 +124,61 @@ class Round:
             "prompts": batch.prompts,
             "newest_vote": batch.newest_vote,
         }
-        self.registry.set_loop(
-            self.alias.name,
-            {
-                "unfinished": str(batch.folder),
-                "taken_votes": total,
-                "last_batch": said,
-                "train_requested": None,
-            },
-        )
+        begun = {"unfinished": str(batch.folder), "last_batch": said, **taken}
+        self.registry.set_loop(self.alias.name, begun)
         return batch
 
+    def _archived_votes(self) -> int:
+        """How many votes were ever logged, once all of them are in the archive, where the batch is read."""
+        counted, total = time.time(), self.log.votes_total(self.alias.name)
+        while (backlog := self.log.backlog()).oldest_seconds > time.time() - counted:
+            if time.time() - counted > ARCHIVE_SECONDS:  # the rest counts as new for the next round
+                return max(0, total - backlog.votes)
+            time.sleep(0.1)
+        return total
+
     def _train(self, batch: Batch, work: Path) -> Outcome:
-        trunk = trunk_of(self.settings.model_path, self.settings.training_threads)
-        examples = read(batch)
-        learn, judged = self._folds(examples)
-        self.status.step("reward model", 0.0)
-        rewards = self.settings.reward_models_dir / self.alias.name / batch.id
-        model, figures = fit(trunk, learn, RewardConfig(), out=rewards)
-        judge, judge_figures = fit(trunk, judged, RewardConfig(seed=1), out=rewards / "judge")
-        self.status.reward_model(batch.id, figures, judge_figures)
-        knows = [knows_check("reward_model", model, judged), knows_check("judge", judge, learn)]
-        if not report(knows).passed:
-            return Outcome(None, "nothing", f"too little to tell a better reply: {report(knows).reason}")
-        adapter = work / "adapter"
-        trained = self._policy(trunk, examples, model, work, adapter)
-        self.status.step("gate", 0.0)
         served = self._served()
-        prompts = self._gate_prompts(examples)
-        verdict = examine(
-            trunk,
-            adapter,
+        learned = learn(
+            trunk_of(self.settings.model_path, self.settings.training_threads),
+            read(batch),
             Path(served.path) if served else None,
-            judge,
-            prompts,
             self.settings,
+            work=work,
+            rewards=self.settings.reward_models_dir / self.alias.name / batch.id,
             seed=batch.votes,
+            watcher=Watch(self.status, self.registry, self.alias.name, batch.id, self.started),
         )
-        verdict = report([*knows, *verdict.checks])
-        self.status.gate(verdict)
+        if learned.adapter is None:
+            return Outcome(None, "nothing", f"too little to tell a better reply: {learned.verdict.reason}")
+        self.status.ppo(learned.trained["ppo"])
+        self.status.gate(learned.verdict)
         self.registry.check(f"round:{self.alias.name}", self.token)
-        return self._publish(trunk, adapter, batch, figures, trained, verdict)
-
-    def _folds(self, examples: Examples) -> tuple[Examples, Examples]:
-        """Votes for the reward model, and votes for the judge, by hash of the prompt."""
-
-        def judges(messages: Any) -> bool:
-            return split_of(messages, "judge", JUDGE_SHARE) == "holdout"
-
-        folds = [
-            Examples(
-                pairs=[pair for pair in examples.pairs if judges(pair.messages) == mine],
-                thumbs=[thumb for thumb in examples.thumbs if judges(thumb.messages) == mine],
-            )
-            for mine in (False, True)
-        ]
-        return folds[0], folds[1]
-
-    def _policy(
-        self, trunk: Trunk, examples: Examples, model: RewardModel, work: Path, out: Path
-    ) -> dict[str, Any]:
-        """Fine-tuning where there are corrections, then PPO. Figures of both."""
-        start, figures = None, {}
-        if len(examples.demonstrations) >= self.settings.sft_min_corrections:
-            from training import sft
-
-            self.status.step("fine-tuning", 0.0)
-            start = work / "sft"
-            figures["sft"] = sft.fit(trunk, examples.demonstrations, sft.SFTConfig(), out=start)
-        config = replace(ppo.PPOConfig(), max_seconds=self.settings.ppo_seconds)
-        self.status.step("ppo", 0.0)
-        run = ppo.train(
-            trunk,
-            [list(prompt) for prompt in examples.prompts],
-            ppo.pessimistic(model, config.pessimism),
-            config,
-            start=start,
-            out=out,
-            checkpoint=work / "ppo.pt",
-            progress=self.status.progress,
-            should_stop=self._cancelled,
-        )
-        if run.stopped == "asked to stop":
-            raise RoundCancelled("somebody asked the round to end")
-        told = {key: value for key, value in asdict(run).items() if key != "curve"}
-        self.status.ppo(told)
-        return figures | {"ppo": told, "curve": run.curve[:: max(1, len(run.curve) // 20)]}
-
-    def _gate_prompts(self, examples: Examples) -> list[Any]:
-        """The newest prompts; asked again with other seeds where there are few."""
-        newest = [list(prompt) for prompt in examples.prompts][-self.settings.gate_prompts :]
-        return (newest * (self.settings.gate_prompts // len(newest) + 1))[: self.settings.gate_prompts]
+        return self._publish(batch, learned, learned.adapter)
 
     def _served(self) -> AdapterRecord | None:
         live = self.registry.alias(self.alias.name).live
         return self.registry.adapter(live) if live else None
 
-    def _publish(
-        self,
-        trunk: Trunk,
-        folder: Path,
-        batch: Batch,
-        figures: RewardReport,
-        trained: dict[str, Any],
-        verdict: GateReport,
-    ) -> Outcome:
+    def _publish(self, batch: Batch, learned: Learned, folder: Path) -> Outcome:
         self.status.step("publish", 0.0)
         record = publish(
             self.registry,
-            trunk,
+            trunk_of(self.settings.model_path, self.settings.training_threads),
             folder,
             Origin(
                 alias=self.alias.name,
                 batches=(batch.id,),
                 reward_model=batch.id,
-                training={"reward_model": asdict(figures), **trained},
-                gate=verdict.as_dict(),
+                training={"reward_model": asdict(learned.reward), **learned.trained},
+                gate=learned.verdict.as_dict(),
                 newest_vote=batch.newest_vote,
             ),
             self.settings.adapters_dir,
-            state="candidate" if verdict.passed else "rejected",
-            reason=f"gate: {verdict.reason}",
+            state="candidate" if learned.verdict.passed else "rejected",
+            reason=f"gate: {learned.verdict.reason}",
         )
-        return Outcome(record.id, record.state, verdict.reason)
-
-    def _cancelled(self) -> bool:
-        try:
-            asked = self.registry.loop(self.alias.name).get("cancel_requested") or 0.0
-        except StoreError:  # the run goes on; whether its result counts is asked before it is published
-            return False
-        return float(asked) > self.started
+        return Outcome(record.id, record.state, learned.verdict.reason)
 
     def _ended(self, batch: Batch | None, outcome: Outcome) -> Outcome:
         self.status.ended(self.started, batch.id if batch else None, asdict(outcome))
