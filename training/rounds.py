@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
+import logging
 import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from feedback.archive import Archive
-from feedback.errors import LeaseLost, StoreError
+from feedback.errors import LeaseLost, StoreError, StoreUnavailable
 from feedback.protocols import AdapterRecord, AliasRecord, EventLog, Registry
+from training import attempts
 from training.batching import Batch, collect, open_batch, read, write
 from training.errors import NothingToLearn, RoundCancelled
 from training.learning import Learned, learn
@@ -23,6 +25,7 @@ from training.settings import TrainingSettings
 from training.status import Status
 from training.trunk import Trunk
 
+logger = logging.getLogger(__name__)
 ARCHIVE_SECONDS = 30.0
 """How long a round waits for the archive before it goes on with what is there."""
 
@@ -38,36 +41,50 @@ class Outcome:
     """How a round ended."""
 
     adapter: str | None
-    verdict: str  # "candidate", "rejected", "nothing"
+    verdict: str  # "candidate", "rejected", "nothing", "failed"
     reason: str
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Tells the loop's state how the learning goes, and the learning when it shall end."""
+    """Tells the loop's state how the learning goes, and the learning when it shall end.
+
+    Learning goes on while the store is away: what is only shown may be missed, and whether the result counts is
+    asked when it is published.
+    """
 
     status: Status
     registry: Registry
     alias: str
+    token: int
     batch: str
     started: float  # Unix seconds
 
     def step(self, name: str, fraction: float) -> None:
-        self.status.step(name, fraction)
+        with suppress(StoreUnavailable):
+            self.status.step(name, fraction)
 
     def progress(self, name: str, fraction: float, figures: Mapping[str, float]) -> None:
-        self.status.progress(name, fraction, figures)
+        with suppress(StoreUnavailable):
+            self.status.progress(name, fraction, figures)
 
     def fitted(self, reward: RewardReport, judge: RewardReport) -> None:
-        self.status.reward_model(self.batch, reward, judge)
+        with suppress(StoreUnavailable):
+            self.status.reward_model(self.batch, reward, judge)
 
     def should_stop(self) -> bool:
-        """Whether somebody asked the round to end since it began."""
+        """Whether somebody asked the round to end since it began. Raises LeaseLost when another has taken over."""
         try:
+            self.registry.check(lease_of(self.alias), self.token)
             asked = self.registry.loop(self.alias).get("cancel_requested") or 0.0
-        except StoreError:  # the run goes on; whether its result counts is asked before it is published
+        except StoreUnavailable:
             return False
         return float(asked) > self.started
+
+
+def lease_of(alias: str) -> str:
+    """The lease under which an alias's rounds run."""
+    return f"round:{alias}"
 
 
 class Round:
@@ -83,19 +100,42 @@ class Round:
         self.started = time.time()
 
     def run(self) -> Outcome:
-        """The whole path. Raises LeaseLost when another worker has taken over."""
+        """The whole path. Raises LeaseLost when another worker has taken over, StoreUnavailable when the store is
+        away where it is needed; any other failure is an outcome.
+        """
+        starts = self.status.begun()
+        if starts > self.settings.round_starts:
+            return self._given_up(f"it was begun {starts - 1} times and died each time")
+        try:
+            return self._run()
+        except (StoreUnavailable, LeaseLost):
+            raise
+        except Exception as error:
+            logger.exception("round of %s failed", self.alias.name)
+            return self._failed(starts, f"{type(error).__name__}: {error}")
+
+    def _run(self) -> Outcome:
         try:
             batch = self._batch()
         except NothingToLearn as error:
             return self._ended(None, Outcome(None, "nothing", str(error)))
-        work = self.settings.checkpoints_dir / self.alias.name / batch.id
-        work.mkdir(parents=True, exist_ok=True)
+        work = self._work(batch)
         try:
             outcome = self._train(batch, work)
         except (NothingToLearn, RoundCancelled) as error:
             outcome = Outcome(None, "nothing", str(error))
-        shutil.rmtree(work, ignore_errors=True)
-        return self._ended(batch, outcome)
+        ended = self._ended(batch.id, outcome)
+        shutil.rmtree(work, ignore_errors=True)  # only now: a kill before this line must find the checkpoint
+        return ended
+
+    def _work(self, batch: Batch) -> Path:
+        """The folder of the batch's checkpoint. What former rounds left beside it goes."""
+        work = self.settings.checkpoints_dir / self.alias.name / batch.id
+        work.mkdir(parents=True, exist_ok=True)
+        for left in work.parent.iterdir():
+            if left != work:
+                shutil.rmtree(left, ignore_errors=True)
+        return work
 
     def _batch(self) -> Batch:
         """The batch of a round that was killed, else a new one."""
@@ -147,13 +187,13 @@ class Round:
             work=work,
             rewards=self.settings.reward_models_dir / self.alias.name / batch.id,
             seed=batch.votes,
-            watcher=Watch(self.status, self.registry, self.alias.name, batch.id, self.started),
+            watcher=Watch(self.status, self.registry, self.alias.name, self.token, batch.id, self.started),
         )
         if learned.adapter is None:
             return Outcome(None, "nothing", f"too little to tell a better reply: {learned.verdict.reason}")
         self.status.ppo(learned.trained["ppo"])
         self.status.gate(learned.verdict)
-        self.registry.check(f"round:{self.alias.name}", self.token)
+        self.registry.check(lease_of(self.alias.name), self.token)
         return self._publish(batch, learned, learned.adapter)
 
     def _served(self) -> AdapterRecord | None:
@@ -180,9 +220,27 @@ class Round:
         )
         return Outcome(record.id, record.state, learned.verdict.reason)
 
-    def _ended(self, batch: Batch | None, outcome: Outcome) -> Outcome:
-        self.status.ended(self.started, batch.id if batch else None, asdict(outcome))
+    def _ended(self, batch: str | None, outcome: Outcome) -> Outcome:
+        self.registry.check(lease_of(self.alias.name), self.token)
+        self.status.ended(self.started, batch, asdict(outcome))
         return outcome
+
+    def _failed(self, starts: int, why: str) -> Outcome:
+        """Told, and begun anew from batch and checkpoint after a rest; after the last start given up."""
+        if starts >= self.settings.round_starts:
+            return self._given_up(why)
+        rest = attempts.rest(starts)
+        again = f"begun anew in {rest:.0f} s, start {starts + 1} of {self.settings.round_starts}"
+        outcome = Outcome(None, "failed", f"{why} ({again})")
+        self.registry.check(lease_of(self.alias.name), self.token)
+        self.status.failed(self.started, None, asdict(outcome), rest)
+        return outcome
+
+    def _given_up(self, why: str) -> Outcome:
+        """The votes stay in the archive: the round after the next votes learns from them, too."""
+        taken = {"taken_votes": self.log.votes_total(self.alias.name), "train_requested": None}
+        self.registry.set_loop(self.alias.name, taken)
+        return self._ended(None, Outcome(None, "failed", f"given up: {why}"))
 
 
 @contextmanager

@@ -18,6 +18,11 @@ class TrainingSettings(StoreSettings):
         default=20, ge=1, description="new votes that start one when voting pauses"
     )
     round_quiet_seconds: float = Field(default=8.0, ge=0, description="how long a pause in voting is")
+    round_starts: int = Field(
+        default=8,
+        ge=1,
+        description="how often one round is begun, when it fails or dies, before it is given up",
+    )
     round_max_votes: int = Field(default=20_000, ge=100, description="newest standing votes in a batch")
     subject_share: float = Field(
         default=0.05, gt=0, le=1, description="most of a batch's weight that one subject may have"

@@ -95,20 +95,26 @@ class Status:
             told[metric] = list(rows.values())
         self.gauges(told)
 
+    def begun(self) -> int:
+        """A round starts, or starts anew; returns how often it has, with this time."""
+        starts = int(self._registry.loop(self._alias).get("starts") or 0) + 1
+        self._registry.set_loop(self._alias, {"starts": starts, "retry_at": None})
+        return starts
+
     def ended(self, started: float, batch: str | None, outcome: Mapping[str, Any]) -> None:
         """The round is over: keep how it went."""
+        self._told(started, batch, outcome, {"unfinished": None, "starts": None})
+        self.task("round", time.time() - started)
+
+    def failed(self, started: float, batch: str | None, outcome: Mapping[str, Any], rest: float) -> None:
+        """The round failed, and is begun anew from what it has after a rest of so many seconds."""
+        self._told(started, batch, outcome, {"retry_at": time.time() + rest})
+
+    def _told(
+        self, started: float, batch: str | None, outcome: Mapping[str, Any], more: Mapping[str, Any]
+    ) -> None:
         now = time.time()
         said = {"started": started, "ended": now, "seconds": now - started, "batch": batch, **outcome}
         history = [said, *(self._registry.loop(self._alias).get("history") or [])][:HISTORY]
-        self._registry.set_loop(
-            self._alias,
-            {
-                "step": None,
-                "progress": None,
-                "eta_seconds": None,
-                "unfinished": None,
-                "last_round": said,
-                "history": history,
-            },
-        )
-        self.task("round", now - started)
+        idle = {"step": None, "progress": None, "eta_seconds": None}
+        self._registry.set_loop(self._alias, {**idle, "last_round": said, "history": history, **more})

@@ -19,6 +19,7 @@ from feedback.registry import RedisRegistry
 from feedback.spool import Spool
 from feedback.store import connect
 from training.app import app
+from training.attempts import rests
 from training.batching import drop_batches
 from training.settings import TrainingSettings
 
@@ -88,6 +89,8 @@ def archive(_registry: Registry, log: EventLog) -> None:
 
 def wants_round(state: dict[str, Any], total: int, now: float, chosen: TrainingSettings) -> bool:
     """Whether a round is due: asked for, unfinished, enough votes, or some votes and a pause."""
+    if rests(state, now):
+        return False
     if state.get("unfinished") or state.get("train_requested"):
         return True
     new = total - int(state.get("taken_votes") or 0)
