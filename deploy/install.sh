@@ -22,15 +22,19 @@ if [ ! -x .venv/bin/uv ]; then
   "$python" -m venv .venv || die "python's venv module is missing: on Debian or Ubuntu, apt-get install python3-venv"
   .venv/bin/python -m pip install --quiet "uv==$uv_version"
 fi
-# uv does not read pip's settings; a wheel folder set for pip serves uv too.
-if [ -z "${UV_FIND_LINKS:-}" ] && [ -n "${PIP_FIND_LINKS:-}" ]; then export UV_FIND_LINKS="$PIP_FIND_LINKS"; fi
+# uv does not read pip's settings; a wheel folder or certificates set for pip, wherever, serve uv too.
+of_pip() { .venv/bin/python -m pip config list | sed -nE "s/^[^ ]*\\.$1='(.*)'$/\\1/p" | tail -n 1; }
+export UV_FIND_LINKS="${UV_FIND_LINKS:-$(of_pip find-links | tr ' ' ',')}" SSL_CERT_FILE="${SSL_CERT_FILE:-$(of_pip cert)}"
+[ -n "$UV_FIND_LINKS" ] || unset UV_FIND_LINKS
+[ -n "$SSL_CERT_FILE" ] || unset SSL_CERT_FILE
 uv=(.venv/bin/uv pip install --python .venv/bin/python --quiet)
 
 torch=$(grep -oE '^torch==[^ ]+' locks/run.txt)
 if ! .venv/bin/python -c "import importlib.metadata as m, sys; sys.exit('torch==' + m.version('torch') != '$torch')" 2>/dev/null; then
   say "heed: installing $torch"
-  "${uv[@]}" --no-deps "$torch" 2>/dev/null ||
-    "${uv[@]}" --no-deps --index https://download.pytorch.org/whl/cpu "$torch"
+  refused=$("${uv[@]}" --no-deps "$torch" 2>&1) ||
+    "${uv[@]}" --no-deps --index https://download.pytorch.org/whl/cpu "$torch" ||
+    die "$torch cannot be had, not from download.pytorch.org, and not as pip is configured: $refused"
 fi
 say "heed: installing the locked packages ($what)"
 "${uv[@]}" --no-deps -r "locks/$what.txt"
