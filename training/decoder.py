@@ -24,7 +24,8 @@ def supports(config: Any) -> bool:
     """Whether ``Decoder`` computes what transformers computes for this configuration."""
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     plain = kinds == {"full_attention"} and not getattr(config, "sliding_window", None)
-    return config.model_type in FAMILIES and plain and config.hidden_act == "silu"
+    biased = getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False)
+    return config.model_type in FAMILIES and plain and not biased and config.hidden_act == "silu"
 
 
 @dataclass

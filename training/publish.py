@@ -15,7 +15,7 @@ import orjson
 import torch
 
 from feedback.durable import fsync_folder
-from feedback.manifest import Manifest, adapter_id, fingerprint, sha256_of, write_manifest
+from feedback.manifest import Manifest, adapter_id, fingerprint, read_manifest, sha256_of, write_manifest
 from feedback.protocols import AdapterRecord, AdapterState, Registry
 from training.reference import Tokens, token_logprobs
 from training.trunk import Trunk
@@ -61,7 +61,7 @@ def probes(trunk: Trunk, adapter: Path) -> list[dict[str, Any]]:
 
 
 def _logprobs(trunk: Trunk, name: str | None, tokens: Tokens) -> list[float]:
-    ids = torch.tensor([[*tokens.prompt, *tokens.reply]])
+    ids = torch.tensor([[*tokens.prompt, *tokens.reply]], device=trunk.device)
     with trunk.using(name) as model:
         model.eval()
         logits = model(input_ids=ids).logits
@@ -83,24 +83,29 @@ def publish(
     *,
     state: AdapterState = "candidate",
     reason: str | None = None,
+    lease: tuple[str, int] | None = None,
 ) -> AdapterRecord:
     """Copy the PEFT folder in under its own id and tell the registry. Publishing the same bytes for the same
-    alias again returns what stands.
+    alias again returns what stands; a folder that a killed publisher left without a record is adopted.
+
+    ``lease`` is the name and token of the publisher's lease: raises LeaseLost, and tells the registry nothing,
+    when another has it.
     """
     digest = digest_of(folder)
     for record in registry.adapters(origin.alias):
         if record.id.endswith(digest[:12]):
             return record
-    name = adapter_id(registry.next_sequence(), digest)
-    manifest = _manifest(trunk, folder, name, origin)
-    _install(folder, adapters_dir / name, manifest)
+    manifest = _left(adapters_dir, origin.alias, digest)
+    if manifest is None:
+        manifest = _manifest(trunk, folder, adapter_id(registry.next_sequence(), digest), origin)
+        _install(folder, adapters_dir / manifest.id, manifest)
     return registry.add_adapter(
         AdapterRecord(
-            id=name,
+            id=manifest.id,
             alias=origin.alias,
             state=state,
-            created=manifest.created,
-            path=str(adapters_dir / name),
+            created=time.time(),
+            path=str(adapters_dir / manifest.id),
             base=manifest.base,
             parent=origin.parent,
             batches=origin.batches,
@@ -109,8 +114,18 @@ def publish(
             gate=origin.gate,
             reason=reason,
             newest_vote=origin.newest_vote,
-        )
+        ),
+        lease,
     )
+
+
+def _left(adapters_dir: Path, alias: str, digest: str) -> Manifest | None:
+    """The manifest of a whole folder with these bytes that was published for the alias."""
+    for folder in adapters_dir.glob(f"a-*-{digest[:12]}"):
+        manifest = read_manifest(folder)
+        if manifest.alias == alias and digest_of(folder) == digest:
+            return manifest
+    return None
 
 
 def _manifest(trunk: Trunk, folder: Path, name: str, origin: Origin) -> Manifest:
@@ -135,7 +150,9 @@ def _manifest(trunk: Trunk, folder: Path, name: str, origin: Origin) -> Manifest
 
 def _install(folder: Path, target: Path, manifest: Manifest) -> None:
     """A folder beside, fsynced, renamed: a crash or a full disk leaves nothing that looks like an adapter."""
-    draft = target.with_name(f".{target.name}.tmp")
+    draft = target.with_name(
+        f".{manifest.alias}.tmp"
+    )  # one an alias: what a kill left goes at the next publish
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:

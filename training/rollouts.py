@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from feedback.events import Message
 from training.decoder import Cache, Decoder, supports
-from training.trunk import WEIGHTS_FILE, Trunk
+from training.trunk import Trunk
 
 SLOTS = 128
 REFILL = 0.25  # share of the slots that must be free before new prompts are read
@@ -40,8 +39,7 @@ class Sampler:
 
     def __init__(self, trunk: Trunk, adapter: Path | None = None) -> None:
         self._trunk = trunk
-        state = load_file(adapter / WEIGHTS_FILE, device=str(trunk.device)) if adapter else {}
-        self._take_up(trunk.frozen() | trunk.merge(state))
+        self._take_up(trunk.merged_from(adapter) if adapter else trunk.frozen())
 
     @torch.no_grad()
     def refresh(self, name: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import torch
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file
@@ -122,7 +124,8 @@ class Trunk:
         if name in self.model.peft_config and len(self.model.peft_config) > 1:
             self.model.delete_adapter(name)
         if name not in self.model.peft_config:
-            self.model.add_adapter(name, self.shape.config())
+            with torch.random.fork_rng(devices=[]):  # draws weights of its own, which are not kept
+                self.model.add_adapter(name, self.shape.config())
         if start is None:
             for module in self.model.modules():
                 if hasattr(module, "reset_lora_parameters"):
@@ -152,10 +155,10 @@ class Trunk:
         out.mkdir(parents=True, exist_ok=True)
         state = {key: weight.cpu().contiguous() for key, weight in self.state(name).items()}
         save_file(state, out / WEIGHTS_FILE, metadata={"format": "pt"})
-        config = self.model.peft_config[name]
-        asked, config.inference_mode = config.inference_mode, True
+        config = replace(self.shape.config(), inference_mode=True, base_model_name_or_path=self.model_path)
+        # PEFT's own list depends on what else the model holds, and its order on the process
+        config.target_modules = sorted({key.split(".")[-3] for key in state})
         config.save_pretrained(str(out))
-        config.inference_mode = asked
 
     @contextmanager
     def using(self, name: str | None) -> Iterator[Any]:
@@ -177,17 +180,24 @@ class Trunk:
         weights = self.frozen()
         if name is not None:
             adapter = {key: weight for key, weight in self.model.named_parameters() if f".{name}." in key}
-            weights |= self.merge({key.replace(f".{name}.", "."): weight for key, weight in adapter.items()})
+            weights |= self._merge(
+                {key.replace(f".{name}.", "."): weight for key, weight in adapter.items()}, self.shape.scale
+            )
         return weights
 
-    def merge(self, adapter: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def merged_from(self, folder: Path) -> dict[str, Tensor]:
+        """As ``merged``, with the adapter of a stock PEFT folder, of whatever rank and scale."""
+        adapter = load_file(folder / WEIGHTS_FILE, device=str(self.device))
+        return self.frozen() | self._merge(adapter, _scale_of(folder / CONFIG_FILE))
+
+    def _merge(self, adapter: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
         """The merged weights of the modules that ``adapter`` (stock PEFT's names) touches."""
         frozen, ends = self.frozen(), (".lora_A.weight", ".lora_B.weight")
         found = {}
         for stem in [key.removesuffix(ends[0]) for key in adapter if key.endswith(ends[0])]:
             name = stem.removeprefix("base_model.model.") + ".weight"
             a, b = (adapter[stem + end].float() for end in ends)
-            found[name] = frozen[name] + self.shape.scale * (b @ a)
+            found[name] = frozen[name] + scale * (b @ a)
         return found
 
     def frozen(self) -> dict[str, Tensor]:
@@ -224,3 +234,10 @@ class Trunk:
     def reply_ids(self, reply: str) -> tuple[int, ...]:
         """Tokens of a whole reply, its end included."""
         return (*self.tokenizer(reply, add_special_tokens=False)["input_ids"], self.end)
+
+
+def _scale_of(config: Path) -> float:
+    """What an adapter's B·A is multiplied by; rank-stabilised LoRA divides by √r (Kalajdzievski 2023)."""
+    told = orjson.loads(config.read_bytes())
+    rank = float(told["r"])
+    return float(told["lora_alpha"]) / (math.sqrt(rank) if told.get("use_rslora") else rank)
