@@ -45,9 +45,14 @@ class Leases:
     def check(self, lease: str, token: int) -> None:
         with translated():
             held = self._client.hget(keys.lease(lease), "token")
-        if held is None or int(held) != token:
-            raise LeaseLost(f"lease {lease}: token {token} is no longer the newest")
+        check_token(lease, token, held)
 
     def release(self, lease: str, holder: str) -> None:
         with translated():
             self._release(keys=[keys.lease(lease)], args=[holder])
+
+
+def check_token(lease: str, token: int, held: bytes | int | None) -> None:
+    """Raises LeaseLost unless ``token`` is the one that is ``held``; None: the lease has run out."""
+    if held is None or int(held) != token:
+        raise LeaseLost(f"lease {lease}: token {token} is no longer the newest")

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import orjson
 
-from feedback.errors import LeaseLost, UnknownRecord
+from feedback.errors import UnknownRecord
+from feedback.leases import check_token
 from feedback.protocols import AdapterRecord, AdapterState, AliasRecord, ExperimentRecord, KeyRecord
 from feedback.states import (
     check_only_one_runs,
@@ -50,8 +51,10 @@ class MemoryRegistry:
             self._sequence += 1
             return self._sequence
 
-    def add_adapter(self, record: AdapterRecord) -> AdapterRecord:
+    def add_adapter(self, record: AdapterRecord, lease: tuple[str, int] | None = None) -> AdapterRecord:
         with self._lock:
+            if lease is not None:
+                self.check(*lease)
             if record.id not in self._adapters:
                 self._adapters[record.id] = record
                 self._generation += 1
@@ -152,9 +155,8 @@ class MemoryRegistry:
             return token
 
     def check(self, lease: str, token: int) -> None:
-        held = self._leases.get(lease)
-        if held is None or held[1] != token or held[2] <= time.monotonic():
-            raise LeaseLost(f"lease {lease}: token {token} is no longer the newest")
+        _, held, until = self._leases.get(lease, ("", None, 0.0))
+        check_token(lease, token, held if until > time.monotonic() else None)
 
     def release(self, lease: str, holder: str) -> None:
         with self._lock:

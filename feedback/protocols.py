@@ -234,8 +234,10 @@ class Registry(Protocol):
     def next_sequence(self) -> int:
         """A number for a new adapter id, never given twice."""
 
-    def add_adapter(self, record: AdapterRecord) -> AdapterRecord:
-        """Adding the same id again is a no-op that returns what stands."""
+    def add_adapter(self, record: AdapterRecord, lease: tuple[str, int] | None = None) -> AdapterRecord:
+        """Adding the same id again is a no-op that returns what stands. ``lease`` is its name and token: in the
+        same atomic step, raises LeaseLost and adds nothing when ``check`` would.
+        """
 
     def adapter(self, adapter_id: str) -> AdapterRecord:
         """Raises UnknownRecord."""

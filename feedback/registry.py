@@ -14,7 +14,7 @@ import orjson
 
 from feedback import keys
 from feedback.errors import UnknownRecord
-from feedback.leases import Leases
+from feedback.leases import Leases, check_token
 from feedback.protocols import AdapterRecord, AdapterState, AliasRecord, ExperimentRecord, KeyRecord
 from feedback.records import dump, load
 from feedback.states import (
@@ -50,12 +50,14 @@ class RedisRegistry(Leases):
         with translated():
             return int(self._client.incr(keys.SEQUENCE))
 
-    def add_adapter(self, record: AdapterRecord) -> AdapterRecord:
+    def add_adapter(self, record: AdapterRecord, lease: tuple[str, int] | None = None) -> AdapterRecord:
         def change(pipe: Any) -> tuple[AdapterRecord, Writes]:
+            if lease is not None:
+                check_token(*lease, pipe.hget(keys.lease(lease[0]), "token"))
             standing = _maybe(AdapterRecord, pipe.hget(keys.ADAPTERS, record.id))
             return (record, [(keys.ADAPTERS, record.id, record)]) if standing is None else (standing, [])
 
-        return self._change(change, keys.ADAPTERS)
+        return self._change(change, keys.ADAPTERS, *([keys.lease(lease[0])] if lease else []))
 
     def adapter(self, adapter_id: str) -> AdapterRecord:
         return self._one(AdapterRecord, keys.ADAPTERS, adapter_id)

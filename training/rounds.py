@@ -217,8 +217,10 @@ class Round:
             self.settings.adapters_dir,
             state="candidate" if learned.verdict.passed else "rejected",
             reason=f"gate: {learned.verdict.reason}",
+            lease=(lease_of(self.alias.name), self.token),
         )
-        return Outcome(record.id, record.state, learned.verdict.reason)
+        verdict = "candidate" if learned.verdict.passed else "rejected"
+        return Outcome(record.id, verdict, learned.verdict.reason)
 
     def _ended(self, batch: str | None, outcome: Outcome) -> Outcome:
         self.registry.check(lease_of(self.alias.name), self.token)

@@ -8,6 +8,7 @@ import pytest
 
 from feedback.errors import LeaseLost
 from feedback.protocols import Registry
+from tests.contract.making import adapter
 
 
 def run_out(registry: Registry, lease: str, token: int) -> None:
@@ -68,3 +69,18 @@ def test_only_the_holder_releases(registry: Registry) -> None:
 def test_a_lease_nobody_took_is_lost(registry: Registry) -> None:
     with pytest.raises(LeaseLost):
         registry.check("train", 1)
+
+
+def test_who_holds_the_lease_adds_an_adapter_and_who_lost_it_does_not(registry: Registry) -> None:
+    first = registry.acquire("round:heed", "a", 0.05)
+    assert first is not None
+    run_out(registry, "round:heed", first)
+    with pytest.raises(LeaseLost):
+        registry.add_adapter(adapter("a-1"), ("round:heed", first))
+    second = registry.acquire("round:heed", "b", 60)
+    assert second is not None
+    with pytest.raises(LeaseLost):
+        registry.add_adapter(adapter("a-1"), ("round:heed", first))
+    assert registry.adapters() == []
+    registry.add_adapter(adapter("a-2"), ("round:heed", second))
+    assert [record.id for record in registry.adapters()] == ["a-2"]

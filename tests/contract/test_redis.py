@@ -7,13 +7,15 @@ import os
 import re
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from feedback import keys
-from feedback.errors import StoreUnavailable
+from feedback.errors import LeaseLost, StoreUnavailable
 from feedback.log import RedisEventLog
 from feedback.registry import RedisRegistry
 from feedback.store import Durability, connect, durability
@@ -266,3 +268,26 @@ def test_forgetting_leaves_no_trace_of_the_name_in_the_store(store: redis.Redis)
         assert who.encode() not in store.dump(key)
     assert store.xlen(keys.EVENTS) == 0
     assert log.counts("exp")["control"].up == 1
+
+
+def test_a_lease_that_is_handed_on_while_an_adapter_is_added_adds_nothing(
+    store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = RedisRegistry(store)
+    token = registry.acquire("round:heed", "a", 60)
+    assert token is not None
+    transaction = store.transaction
+
+    def meanwhile(change: Callable[[Any], Any], *watched: str, **more: Any) -> Any:
+        def then_hand_on(pipe: Any) -> Any:
+            result = change(pipe)  # has read the lease and queued the record
+            registry.release("round:heed", "a")
+            registry.acquire("round:heed", "b", 60)
+            return result
+
+        return transaction(then_hand_on, *watched, **more)
+
+    monkeypatch.setattr(store, "transaction", meanwhile)
+    with pytest.raises(LeaseLost):
+        registry.add_adapter(adapter("a-1"), ("round:heed", token))
+    assert registry.adapters() == []
