@@ -22,7 +22,8 @@ from deploy.supervisor import Supervisor
 
 Show = Callable[[LaunchState], None]
 TICK_SECONDS = 20.0  # the schedule ticks every two; a few may be late while all cores train
-TICK_PATIENCE = 120.0  # without a tick for so long, control worker and beat are started anew
+ATTEND_SECONDS = 40.0  # the training worker is called every ten, and in a round tells of itself every five
+TICK_PATIENCE = 120.0  # without a sign of work for so long, worker or beat is started anew
 
 
 def launch(settings: LaunchSettings, *, workers: bool, show: Callable[[LaunchState], Show]) -> None:
@@ -167,9 +168,12 @@ def worker_programs(settings: LaunchSettings, env: dict[str, str]) -> list[Progr
     def ticking() -> bool:
         return ticked(env["HEED_REDIS_URL"], "archive", TICK_SECONDS)
 
+    def attending() -> bool:
+        return ticked(env["HEED_REDIS_URL"], "training", ATTEND_SECONDS)
+
     beat = ("beat", "--schedule", str(schedule), "--pidfile", "", "--loglevel", "WARNING")
     return [
-        worker("worker", "training", lambda: True, "INFO"),
+        worker("worker", "training", attending, "INFO"),
         worker("worker-control", "control", ticking, "WARNING"),
         part("beat", "beat", ticking, *beat),
     ]

@@ -6,6 +6,9 @@ from celery import Celery
 
 from training.settings import TrainingSettings
 
+ATTEND_SECONDS = 10.0
+"""How often the training worker shows that it takes tasks."""
+
 
 def make(settings: TrainingSettings) -> Celery:
     """Queues ``training`` (long) and ``control`` (the schedule's ticks); results are in the registry."""
@@ -19,7 +22,7 @@ def make(settings: TrainingSettings) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_default_queue="control",
-        task_routes={"heed.round": {"queue": "training"}},
+        task_routes={f"heed.{task}": {"queue": "training"} for task in ("round", "attend")},
         broker_connection_retry_on_startup=True,
         broker_transport_options={"visibility_timeout": 3600},
         worker_hijack_root_logger=True,
@@ -31,6 +34,7 @@ def make(settings: TrainingSettings) -> Celery:
                 ("archive", tick),
                 ("consider", tick),
                 ("review", tick),
+                ("attend", ATTEND_SECONDS),
                 ("forget", 2 * tick),
                 ("compact", 300 * tick),
             )

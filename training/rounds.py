@@ -22,7 +22,7 @@ from training.learning import Learned, learn
 from training.publish import Origin, publish
 from training.reward_model import RewardReport
 from training.settings import TrainingSettings
-from training.status import Status
+from training.status import TRAINING, Status, worked
 from training.trunk import Trunk
 
 logger = logging.getLogger(__name__)
@@ -247,7 +247,7 @@ class Round:
 
 @contextmanager
 def heartbeat(registry: Registry, lease: str, holder: str, seconds: float) -> Iterator[int | None]:
-    """The lease's token, renewed until the end; None when another has it."""
+    """The lease's token, renewed until the end, as is the sign that the worker lives; None when another has it."""
     token = registry.acquire(lease, holder, seconds)
     if token is None:
         yield None
@@ -258,6 +258,7 @@ def heartbeat(registry: Registry, lease: str, holder: str, seconds: float) -> It
         while not done.wait(seconds / 3):
             try:
                 registry.acquire(lease, holder, seconds)
+                worked(registry, TRAINING)
             except StoreError:  # the store is away: the next beat tries again, and `check` has the last word
                 continue
 

@@ -15,6 +15,22 @@ if TYPE_CHECKING:  # these bring torch, which the control worker never needs
 
 HISTORY = 20
 """Rounds remembered."""
+WORKERS = "_workers"
+"""Where the workers' tasks report, among the aliases' states."""
+TRAINING = "training"
+"""The worker of that queue takes tasks, or is in a round."""
+
+
+def worked(registry: Registry, task: str, **figures: float) -> None:
+    """A task of the workers ended well just now."""
+    registry.set_loop(WORKERS, {task: {"last_success": time.time(), **figures}})
+
+
+def broke(registry: Registry, task: str, error: Exception) -> None:
+    """A task of the workers failed just now; when it last ended well stays."""
+    standing = registry.loop(WORKERS).get(task) or {}
+    why = f"{type(error).__name__}: {error}"
+    registry.set_loop(WORKERS, {task: {**standing, "last_failure": time.time(), "why": why}})
 
 
 class Status:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -22,11 +23,19 @@ from training.app import app
 from training.attempts import rests
 from training.batching import drop_batches
 from training.settings import TrainingSettings
+from training.status import TRAINING, broke, worked
 
 logger = logging.getLogger(__name__)
-HOLDER = f"{socket.gethostname()}:{os.getpid()}"
+START = secrets.token_hex(4)
 CLAIM = 2000
 """Events a claim."""
+TICK_LEASE = 30.0
+"""Seconds after which the ticks of a worker that was killed in one go on elsewhere."""
+
+
+def holder() -> str:
+    """Who holds leases: this process, and no other of the same number here, on another host, or later."""
+    return f"{socket.gethostname()}:{os.getpid()}:{START}"
 
 
 @functools.cache
@@ -54,22 +63,28 @@ def aliases(registry: Registry) -> list[AliasRecord]:
 
 
 def tick(work: Callable[[Registry, EventLog], None]) -> Callable[[], None]:
-    """Run one tick of the schedule under its lease; a store that is away is the next tick's business."""
+    """Run one tick of the schedule under its lease; a store that is away is the next tick's business, and so is
+    any other failure once it is told.
+    """
 
     @functools.wraps(work)
     def run() -> None:
         registry, log = parts()
-        lease = f"tick:{work.__name__}"
+        name = work.__name__
         try:
-            if registry.acquire(lease, HOLDER, 30.0) is None:
+            if registry.acquire(f"tick:{name}", holder(), TICK_LEASE) is None:
                 return
-            begun = time.time()
-            work(registry, log)
-            beat = {"last_success": time.time(), "seconds": time.time() - begun}
-            registry.set_loop("_workers", {work.__name__: beat})
-            registry.release(lease, HOLDER)
+            try:
+                begun = time.time()
+                work(registry, log)
+                worked(registry, name, seconds=time.time() - begun)
+            finally:
+                registry.release(f"tick:{name}", holder())
         except StoreUnavailable as error:
-            logger.warning("%s: %s", work.__name__, error)
+            logger.warning("%s: %s", name, error)
+        except Exception as error:
+            broke(registry, name, error)
+            raise
 
     return run
 
@@ -79,7 +94,7 @@ def tick(work: Callable[[Registry, EventLog], None]) -> Callable[[], None]:
 def archive(_registry: Registry, log: EventLog) -> None:
     """Stream → Parquet segment, fsync, manifest; only then acknowledge, then trim."""
     while True:
-        entries = log.claim(HOLDER, CLAIM, idle_seconds=20.0)
+        entries = log.claim(holder(), CLAIM, idle_seconds=20.0)
         if not entries:
             break
         Archive(settings().archive_dir).write(entries)
@@ -122,12 +137,12 @@ def consider(registry: Registry, log: EventLog) -> None:
 @app.task(name="heed.round")
 def train(alias_name: str) -> None:
     """One round, if it is still due and nobody else runs one."""
-    from training.rounds import Round, heartbeat
+    from training.rounds import Round, heartbeat, lease_of
 
     registry, log = parts()
     chosen = settings()
     try:
-        with heartbeat(registry, f"round:{alias_name}", HOLDER, chosen.lease_seconds) as token:
+        with heartbeat(registry, lease_of(alias_name), holder(), chosen.lease_seconds) as token:
             if token is None:
                 return
             alias = registry.alias(alias_name)
@@ -141,6 +156,16 @@ def train(alias_name: str) -> None:
             )
     except (StoreUnavailable, LeaseLost) as error:
         logger.warning("round of %s ends here and is taken up again: %s", alias_name, error)
+
+
+@app.task(name="heed.attend")
+def attend() -> None:
+    """Shows that the worker of the queue ``training`` takes tasks; in a round its heartbeat shows it."""
+    registry, _ = parts()
+    try:
+        worked(registry, TRAINING)
+    except StoreUnavailable as error:
+        logger.warning("attend: %s", error)
 
 
 @app.task(name="heed.forget")

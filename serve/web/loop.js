@@ -70,7 +70,7 @@ function roundRows(rounds) {
   return rounds.map((one) => h("tr", {},
     h("td", { class: "brief" }, ago(one.ended)),
     h("td", { class: "number" }, duration(one.seconds)),
-    h("td", {}, h("span", { class: `pill ${one.verdict === "candidate" ? "good" : one.verdict === "rejected" ? "bad" : ""}` }, one.verdict ?? "ended")),
+    h("td", {}, h("span", { class: `pill ${one.verdict === "candidate" ? "good" : ["rejected", "failed"].includes(one.verdict) ? "bad" : ""}` }, one.verdict ?? "ended")),
     h("td", { class: "mono" }, one.adapter ? short(one.adapter) : "–"),
     h("td", { class: "soft" }, one.reason ?? "")));
 }
