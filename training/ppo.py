@@ -22,6 +22,8 @@ reported beside it.
 
 from __future__ import annotations
 
+import io
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from feedback.durable import write_durably
 from feedback.events import Message
 from training.forward import Forward
 from training.packing import Packed, Tokens
@@ -40,6 +43,7 @@ from training.reward_model import Progress, RewardModel
 from training.rollouts import Reply, Sampler
 from training.trunk import Trunk
 
+logger = logging.getLogger(__name__)
 Reward: TypeAlias = Callable[[Sequence[Seen]], Tensor]
 
 
@@ -445,6 +449,7 @@ def train(
     run = Run(trunk, config, start)
     if checkpoint is not None and checkpoint.exists():
         run.restore(torch.load(checkpoint, weights_only=True))
+        logger.info("PPO goes on after step %d, from its checkpoint", run.step)
     begun = time.monotonic() - run.report.seconds
     while not run.report.stopped:
         batch = run.collect(prompts, reward)
@@ -466,6 +471,6 @@ def train(
 
 def _save(state: dict[str, Any], checkpoint: Path) -> None:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    draft = checkpoint.with_suffix(".tmp")
-    torch.save(state, draft)
-    draft.replace(checkpoint)
+    held = io.BytesIO()
+    torch.save(state, held)
+    write_durably(checkpoint, held.getvalue())
