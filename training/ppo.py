@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -261,6 +262,11 @@ class Run:
         self.beta, self.step, self.updates = (state["position"][key] for key in ("beta", "step", "updates"))
         self.report = PPOReport(**state["report"])
 
+    @property
+    def within_budget(self) -> bool:
+        """Whether the policy that sampled last is near enough to the reference; NaN is not."""
+        return self.report.kl_nats <= self.config.max_kl
+
     # --- experience -------------------------------------------------------------------------------------
 
     def collect(self, prompts: Sequence[Sequence[Message]], reward: Reward) -> Batch:
@@ -331,7 +337,7 @@ class Run:
         spread = batch.returns.var()
         report.explained_variance = float(1 - (batch.returns - batch.values).var() / (spread + 1e-8))
         report.steps, report.samples = self.step + 1, report.samples + n
-        if report.kl_nats <= self.config.max_kl:
+        if self.within_budget:
             self.kept = self.snapshot()
 
     # --- learning ---------------------------------------------------------------------------------------
@@ -406,7 +412,7 @@ class Run:
 
     def why_stop(self, should_stop: Callable[[], bool] | None) -> str:
         """In words; empty to go on."""
-        if self.report.kl_nats > self.config.max_kl:
+        if not self.within_budget:
             return "KL budget spent"
         if self.step >= self.config.max_steps:
             return "all steps done"
@@ -443,17 +449,14 @@ def train(
 ) -> PPOReport:
     """Train from ``start`` (None: the base) and write a stock PEFT folder to ``out``.
 
-    ``checkpoint`` is a file: when it exists the run continues from it, to the same bytes. A run that spends
-    its KL budget keeps the last policy that was within it.
+    ``checkpoint`` is a file: when it exists the run continues from it, to the same bytes; one that cannot be
+    read is left aside. A run that spends its KL budget keeps the last policy that was within it.
     """
-    run = Run(trunk, config, start)
-    if checkpoint is not None and checkpoint.exists():
-        run.restore(torch.load(checkpoint, weights_only=True))
-        logger.info("PPO goes on after step %d, from its checkpoint", run.step)
+    run = _taken_up(trunk, config, start, checkpoint)
     begun = time.monotonic() - run.report.seconds
     while not run.report.stopped:
         batch = run.collect(prompts, reward)
-        if run.report.kl_nats <= config.max_kl:
+        if run.within_budget:
             run.learn(batch)
         run.report.seconds = time.monotonic() - begun
         run.adapt(batch)
@@ -463,10 +466,24 @@ def train(
         if progress is not None:
             done = max(run.step / config.max_steps, run.report.seconds / config.max_seconds)
             progress("ppo", min(1.0, done), run.report.curve[-1])
-    if run.report.kl_nats > config.max_kl:
+    if not run.within_budget:
         run.adopt(run.kept)
     trunk.write("policy", out)
     return run.report
+
+
+def _taken_up(trunk: Trunk, config: PPOConfig, start: Path | None, checkpoint: Path | None) -> Run:
+    """The run as its checkpoint has it. One cut short or of another version must not fail every round."""
+    run = Run(trunk, config, start)
+    if checkpoint is None or not checkpoint.exists():
+        return run
+    try:
+        run.restore(torch.load(checkpoint, weights_only=True))
+        logger.info("PPO goes on after step %d, from its checkpoint", run.step)
+    except (RuntimeError, EOFError, UnpicklingError, KeyError, TypeError, ValueError) as error:
+        logger.warning("%s cannot be read, the run begins anew: %s", checkpoint, error)
+        return Run(trunk, config, start)
+    return run
 
 
 def _save(state: dict[str, Any], checkpoint: Path) -> None:
