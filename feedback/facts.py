@@ -22,6 +22,13 @@ SUBJECT_RESPONSES = 1000  # response ids kept of one subject
 _WHOLE = {"exposures", "subjects", "up", "down", "compared", "errors", "completion_tokens"}
 
 
+def prompt_mark(event: Response) -> str:
+    """Equal for responses to the same prompt; empty when the prompt is not kept."""
+    if not event.messages:
+        return ""
+    return hashlib.sha256(orjson.dumps(list(event.messages))).hexdigest()[:16]
+
+
 def summary_of(event: Response) -> ResponseSummary:
     """What is remembered of a response, without its text."""
     return ResponseSummary(
@@ -33,6 +40,7 @@ def summary_of(event: Response) -> ResponseSummary:
         subject=event.subject,
         time=event.time,
         comparison_id=event.comparison_id,
+        prompt=prompt_mark(event),
     )
 
 

@@ -129,9 +129,12 @@ def _signer(secrets: Secrets, prefix: str, body: bytes, subject: str) -> bytes |
     return found
 
 
-def verify(secrets: Secrets, signed: str, subject: str, *, now: float, life_seconds: float) -> None:
-    """Raises InvalidId, ExpiredId or NotStored; forged, foreign and junk are never told apart."""
-    prefix = RESPONSE if signed.startswith(RESPONSE) else COMPARISON
+def verify(
+    secrets: Secrets, signed: str, subject: str, *, now: float, life_seconds: float, prefix: str = RESPONSE
+) -> None:
+    """Raises InvalidId, ExpiredId or NotStored; forged, foreign, junk and an id of the other kind are never
+    told apart. ``prefix``: the kind, RESPONSE or COMPARISON.
+    """
     try:
         body = _unpack(signed)
     except InvalidId:

@@ -190,10 +190,12 @@ class RedisEventLog:
         return event if isinstance(event, Vote) and event.rating is not None else None
 
     def history(self, response_id: str, subject: str) -> list[Vote]:
+        said = self.sayings(feedback_id(response_id, subject))
+        return sorted((event for event in said if isinstance(event, Vote)), key=lambda vote: vote.time)
+
+    def sayings(self, feedback_id: str) -> list[Event]:
         with translated():
-            stored = self._client.lrange(keys.history(feedback_id(response_id, subject)), 0, -1)
-        votes = [event for event in map(decode, stored) if isinstance(event, Vote)]
-        return sorted(votes, key=lambda vote: vote.time)
+            return [decode(data) for data in self._client.lrange(keys.history(feedback_id), 0, -1)]
 
     def responses_of(self, subject: str, limit: int = 100) -> list[str]:
         if limit <= 0:

@@ -165,9 +165,12 @@ class MemoryEventLog:
         return standing if isinstance(standing, Vote) and standing.rating is not None else None
 
     def history(self, response_id: str, subject: str) -> list[Vote]:
-        voice = self._voices.get(feedback_id(response_id, subject))
-        votes = [] if voice is None else [event for event in voice.history if isinstance(event, Vote)]
-        return sorted(votes, key=lambda vote: vote.time)
+        said = self.sayings(feedback_id(response_id, subject))
+        return sorted((event for event in said if isinstance(event, Vote)), key=lambda vote: vote.time)
+
+    def sayings(self, feedback_id: str) -> list[Event]:
+        voice = self._voices.get(feedback_id)
+        return [] if voice is None else list(voice.history)
 
     def responses_of(self, subject: str, limit: int = 100) -> list[str]:
         return self._subjects.get(subject, [])[: max(0, limit)]

@@ -57,6 +57,7 @@ class ResponseSummary:
     subject: str
     time: float
     comparison_id: str | None = None
+    prompt: str = ""  # the same for the same prompt; empty: not known
 
 
 class Entered(NamedTuple):
@@ -124,7 +125,10 @@ class EventLog(Protocol):
         """The subject's standing vote on the response; None when there is none or it was taken back."""
 
     def history(self, response_id: str, subject: str) -> list[Vote]:
-        """All the subject said about the response, oldest first."""
+        """All the subject's votes on the response, oldest first."""
+
+    def sayings(self, feedback_id: str) -> list[Event]:
+        """All that was said in this voice, as it came."""
 
     def responses_of(self, subject: str, limit: int = 100) -> list[str]:
         """Newest first."""

@@ -28,6 +28,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from feedback.errors import (
     Conflict,
@@ -202,9 +203,8 @@ def response_of(error: GatewayError) -> Response:
 
 
 def field_name(location: tuple[int | str, ...]) -> str:
-    """``("body", "labels", "tone")`` → ``labels.tone``."""
-    parts = [str(part) for part in location if part not in {"body", "query", "path", "header"}]
-    return ".".join(parts) or "body"
+    """``("body", "labels", "tone")`` → ``labels.tone``; the first part says where the field stands."""
+    return ".".join(str(part) for part in location[1:] if part != "[key]") or "body"
 
 
 async def _heed_error(_: Request, error: Exception) -> Response:
@@ -213,7 +213,10 @@ async def _heed_error(_: Request, error: Exception) -> Response:
 
 async def _validation_error(_: Request, error: Exception) -> Response:
     first: Any = next(iter(error.errors()), {}) if isinstance(error, RequestValidationError) else {}
-    return response_of(BadField(field_name(first.get("loc", ())), first.get("msg", "is wrong"), status=422))
+    if first.get("type") == "json_invalid":
+        return response_of(BadField("body", "is not JSON", status=422, code="invalid_json"))
+    why = str(first.get("msg", "is wrong")).removeprefix("Value error, ")
+    return response_of(BadField(field_name(first.get("loc", ())), why, status=422))
 
 
 _HTTP: dict[int, tuple[str, str]] = {
@@ -224,10 +227,18 @@ _HTTP: dict[int, tuple[str, str]] = {
 
 async def _http_error(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 400:  # FastAPI's for bytes that json.loads refuses otherwise than as a syntax error
+        return response_of(BadField("body", "is not JSON", status=422, code="invalid_json"))
     code, message = _HTTP.get(status, ("http_error", str(getattr(error, "detail", "error"))))
     shown = GatewayError(message, code=code)
     shown.status, shown.kind = status, "invalid_request_error" if status < 500 else "server_error"
-    return response_of(shown)
+    response = response_of(shown)
+    response.headers.update(getattr(error, "headers", None) or {})  # a 405's Allow
+    return response
+
+
+async def _left(_: Request, __: Exception) -> Response:
+    return response_of(ClientLeft("the client has left"))
 
 
 async def _unforeseen(_: Request, __: Exception) -> Response:
@@ -239,4 +250,5 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HeedError, _heed_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(Exception, _unforeseen)

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from contextlib import ExitStack
 
 from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
 
-from feedback.errors import HeedError
+from feedback.errors import HeedError, StoreUnavailable
 from feedback.events import Comparison
-from feedback.ids import feedback_id, sides
+from feedback.ids import COMPARISON, feedback_id, sides
 from serve.auth import ChatCaller
 from serve.chat_request import parse_chat
 from serve.comparing import ComparisonStream, open_both, paired, whole_comparison
 from serve.errors import BadField, translate
+from serve.gateway import Gateway
 from serve.leaving import unless_left
 from serve.metrics import OTHER, code_label
 from serve.routes.chat import REQUEST_SCHEMA
 from serve.routes.parts import Parts, gateway_of, json_answer, limited_subject
-from serve.saying import said, say, verified
+from serve.saying import said, say_once, verified
 from serve.schemas.chat import ChatComparison
 from serve.schemas.feedback import ComparisonAnswer, ComparisonBody
 
 router = APIRouter(tags=["comparisons"])
 NOT_TAKEN = frozenset({"n", "store"})
+MOST_RANKED = 16
 
 
 @router.post("/v1/chat/comparisons", response_model=ChatComparison, openapi_extra=REQUEST_SCHEMA)
@@ -57,9 +61,11 @@ async def prefer(body: ComparisonBody, request: Request, caller: ChatCaller, par
     """Keep a preference: which side was better, a tie, both bad, or a ranking of responses."""
     subject = limited_subject(parts, caller, request, body.safety_identifier, body.user)
     ranking = _ranking(body, subject, parts)
+    if body.comparison_id is None:
+        await run_in_threadpool(_one_prompt, parts, ranking)
     about = body.comparison_id or "+".join(sorted(one for group in ranking for one in group))
     event = Comparison(
-        event_id=said(request, subject),
+        event_id=said(request, subject, about),
         feedback_id=feedback_id(about, subject),
         time=time.time(),
         subject=subject,
@@ -71,7 +77,7 @@ async def prefer(body: ComparisonBody, request: Request, caller: ChatCaller, par
         reasons=tuple(body.reasons),
         comment=body.comment,
     )
-    kept = await say(parts, event)
+    kept = await say_once(parts, event, request)
     if not kept.repeat:
         parts.metrics.comparisons.labels(_result(body)).inc()
     answer = {
@@ -85,21 +91,40 @@ async def prefer(body: ComparisonBody, request: Request, caller: ChatCaller, par
 
 
 def _ranking(body: ComparisonBody, subject: str, parts: Parts) -> tuple[tuple[str, ...], ...]:
-    """Response ids, best first, each proved to be the subject's."""
+    """Response ids, best first, each proved to be the subject's. Raises BadField, InvalidId and the like."""
+    if body.preferred is not None and body.comparison_id is None:
+        raise BadField("comparison_id", "must say of which comparison preferred is", status=422)
+    if body.preferred is not None and body.ranking is not None:
+        raise BadField("ranking", "cannot be given beside preferred", status=422)
+    if body.preferred is None and body.ranking is None:
+        raise BadField("preferred", "must be given with comparison_id, or a ranking instead", status=422)
+    groups = tuple(tuple(group) for group in body.ranking or ())
     if body.comparison_id is not None:
-        verified(parts, body.comparison_id, subject)
-    if body.preferred is not None and body.comparison_id is not None:
+        verified(parts, body.comparison_id, subject, prefix=COMPARISON)
         ids = sides(parts.secrets, body.comparison_id, subject)
         if isinstance(body.preferred, int):
             return (ids[body.preferred],), (ids[1 - body.preferred],)
-        return (ids,)
-    groups = tuple(tuple(group) for group in body.ranking or ())
+        if body.preferred is not None:
+            return (ids,)
+        if sorted(one for group in groups for one in group) != sorted(ids):
+            raise BadField("ranking", "must rank the two responses of the comparison", status=422)
+        return groups
     every = [one for group in groups for one in group]
-    if len(every) < 2 or len(set(every)) != len(every) or len(every) > 16:
-        raise BadField("ranking", "must rank 2 to 16 different responses", status=422)
+    if len(every) < 2 or len(set(every)) != len(every) or len(every) > MOST_RANKED:
+        raise BadField("ranking", f"must rank 2 to {MOST_RANKED} different responses", status=422)
     for one in every:
         verified(parts, one, subject)
     return groups
+
+
+def _one_prompt(parts: Gateway, ranking: tuple[tuple[str, ...], ...]) -> None:
+    """Raises BadField for responses known to answer different prompts, of which nothing can be learnt. What
+    the store does not know yet passes: batching looks again.
+    """
+    with contextlib.suppress(StoreUnavailable):
+        known = [parts.log.response(one) for group in ranking for one in group]
+        if len({one.prompt for one in known if one is not None and one.prompt}) > 1:
+            raise BadField("ranking", "must be of responses to the same prompt", status=422)
 
 
 def _result(body: ComparisonBody) -> str:

@@ -7,16 +7,15 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from feedback.events import Rating, Vote
 from feedback.ids import feedback_id
 from serve.auth import ChatCaller
-from serve.errors import Clash, NotFound
+from serve.errors import NotFound
 from serve.gateway import Gateway
 from serve.metrics import OTHER
 from serve.routes.parts import Parts, json_answer, limited_subject
-from serve.saying import said, say, verified
+from serve.saying import said, say_once, verified
 from serve.schemas.feedback import VoteAnswer, VoteBody, VoteHeld
 
 router = APIRouter(tags=["feedback"])
@@ -28,7 +27,7 @@ async def vote(body: VoteBody, request: Request, caller: ChatCaller, parts: Part
     subject = limited_subject(parts, caller, request, body.safety_identifier, body.user)
     verified(parts, body.response_id, subject)
     event = Vote(
-        event_id=said(request, subject),
+        event_id=said(request, subject, body.response_id),
         feedback_id=feedback_id(body.response_id, subject),
         response_id=body.response_id,
         time=time.time(),
@@ -39,7 +38,7 @@ async def vote(body: VoteBody, request: Request, caller: ChatCaller, parts: Part
         comment=body.comment,
         correction=body.correction,
     )
-    return await _kept(parts, event, retried="idempotency-key" in request.headers)
+    return await _kept(parts, event, request)
 
 
 @router.get("/v1/feedback/{response_id}", response_model=VoteHeld)
@@ -70,7 +69,7 @@ async def take_back(
     subject = limited_subject(parts, caller, request, None, user)
     verified(parts, response_id, subject, any_age=True)
     event = Vote(
-        event_id=said(request, subject),
+        event_id=said(request, subject, response_id),
         feedback_id=feedback_id(response_id, subject),
         response_id=response_id,
         time=time.time(),
@@ -78,13 +77,11 @@ async def take_back(
         rating=None,
         alias=await parts.alias_of(response_id),
     )
-    return await _kept(parts, event)
+    return await _kept(parts, event, request)
 
 
-async def _kept(parts: Gateway, event: Vote, *, retried: bool = False) -> Response:
-    kept = await say(parts, event)
-    if kept.repeat and retried:
-        await run_in_threadpool(_same_as_before, parts, event)
+async def _kept(parts: Gateway, event: Vote, request: Request) -> Response:
+    kept = await say_once(parts, event, request)
     if not kept.repeat:
         _count(parts, event.response_id, event.rating)
     code = 200 if event.rating is None and kept.code == 201 else kept.code
@@ -95,17 +92,6 @@ async def _kept(parts: Gateway, event: Vote, *, retried: bool = False) -> Respon
         "status": kept.status,
     }
     return json_answer(answer, code)
-
-
-def _same_as_before(parts: Gateway, event: Vote) -> None:
-    """Raises Clash when the same Idempotency-Key came with another vote."""
-    for one in parts.log.history(event.response_id, event.subject):
-        if one.event_id == event.event_id and _content(one) != _content(event):
-            raise Clash("this Idempotency-Key was used for another vote", code="idempotency_key_reused")
-
-
-def _content(vote: Vote) -> tuple[Any, ...]:
-    return vote.rating, vote.reasons, vote.comment, vote.correction
 
 
 def _shown(vote: Vote) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
+import hashlib
 import time
 from dataclasses import replace
+from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -15,7 +16,7 @@ from feedback.ids import feedback_id, new_event_id
 from serve.auth import PRODUCT, AnnotateCaller, ChatCaller
 from serve.gateway import Gateway
 from serve.routes.parts import Parts, json_answer, limited_subject, listing
-from serve.saying import said, say, verified
+from serve.saying import reused, said, say, say_once, verified
 from serve.schemas.base import Listing
 from serve.schemas.feedback import LabelAnswer, LabelBody, ReportBody, ReportShown, VerdictBody
 
@@ -28,15 +29,15 @@ async def label(body: LabelBody, request: Request, caller: AnnotateCaller, parts
     subject = limited_subject(parts, caller, request, body.safety_identifier, body.user)
     verified(parts, body.response_id, subject)
     event = Label(
-        event_id=said(request, subject),
-        feedback_id=feedback_id(body.response_id, subject),
+        event_id=said(request, subject, body.response_id),
+        feedback_id=feedback_id(f"label:{body.response_id}", subject),  # a voice beside the vote's
         response_id=body.response_id,
         time=time.time(),
         subject=subject,
         labels=dict(body.labels),
         alias=await parts.alias_of(body.response_id),
     )
-    kept = await say(parts, event)
+    kept = await say_once(parts, event, request)
     answer = {"feedback_id": event.feedback_id, "response_id": body.response_id, "status": kept.status}
     return json_answer(answer, kept.code)
 
@@ -46,9 +47,10 @@ async def report(body: ReportBody, request: Request, caller: ChatCaller, parts: 
     """Say that a response is unsafe: training leaves it out until the report is dismissed."""
     subject = limited_subject(parts, caller, request, body.safety_identifier, body.user)
     verified(parts, body.response_id, subject)
+    event_id = said(request, subject, body.response_id)
     event = Report(
-        event_id=said(request, subject),
-        report_id=f"rp-{secrets.token_urlsafe(12)}",
+        event_id=event_id,
+        report_id=f"rp-{hashlib.sha256(event_id.encode()).hexdigest()[:16]}",
         response_id=body.response_id,
         time=time.time(),
         subject=subject,
@@ -57,11 +59,13 @@ async def report(body: ReportBody, request: Request, caller: ChatCaller, parts: 
         alias=await parts.alias_of(body.response_id),
     )
     kept = await say(parts, event)
+    if kept.repeat:
+        event = await run_in_threadpool(_as_said_before, parts, event)
     return json_answer(_shown(event, kept.status), kept.code)
 
 
 @router.get("/v1/reports", response_model=Listing, dependencies=[PRODUCT])
-def reports(parts: Parts, state: str = "open") -> Response:
+def reports(parts: Parts, state: Literal["open", "all"] = "open") -> Response:
     """Open reports, or with ``state=all`` every one."""
     return json_answer(listing([_shown(one) for one in _reports(parts, state == "open")]))
 
@@ -76,6 +80,16 @@ async def decide(report_id: str, body: VerdictBody, parts: Parts) -> Response:
     event = replace(found, event_id=new_event_id(), time=time.time(), verdict=body.verdict)
     kept = await say(parts, event)
     return json_answer(_shown(event, kept.status), 202 if kept.status == "spooled" else 200)
+
+
+def _as_said_before(parts: Gateway, event: Report) -> Report:
+    """The report that this one retries. Raises Clash when it says something else."""
+    for one in _reports(parts, False):
+        if one.report_id == event.report_id:
+            if (one.report_kind, one.comment) != (event.report_kind, event.comment):
+                raise reused()
+            return one
+    return event
 
 
 def _reports(parts: Gateway, open_only: bool) -> list[Report]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator
 
 from serve.schemas.base import Body, Comment, Criterion, FromUser, Id, Reasons, Unit
 
@@ -47,7 +47,9 @@ class VoteHeld(VoteSaid):
 
 
 class ComparisonBody(FromUser):
-    """A preference: over the two sides of a comparison, or a ranking of responses to one prompt."""
+    """A preference: ``preferred`` over the two sides of ``comparison_id``, or a ranking of responses to one
+    prompt.
+    """
 
     comparison_id: Id | None = None
     preferred: Literal[0, 1, "tie", "both_bad"] | None = None
@@ -55,13 +57,13 @@ class ComparisonBody(FromUser):
     reasons: Reasons = Field(default_factory=list)
     comment: Comment | None = None
 
-    @model_validator(mode="after")
-    def _one_of_two(self) -> ComparisonBody:
-        if (self.preferred is None) == (self.ranking is None):
-            raise ValueError("give either preferred (with comparison_id) or ranking")
-        if self.preferred is not None and self.comparison_id is None:
-            raise ValueError("preferred needs comparison_id")
-        return self
+    @field_validator("preferred", mode="before")
+    @classmethod
+    def _a_side_is_an_integer(cls, value: Any) -> Any:
+        """To pydantic true and 1.0 are 1; neither is a side."""
+        if type(value) in (bool, float):
+            raise ValueError("must be 0, 1, 'tie' or 'both_bad'")
+        return value
 
 
 class ComparisonAnswer(BaseModel):

@@ -103,6 +103,28 @@ def test_the_history_of_one_voice_is_bounded(log: EventLog) -> None:
     assert [past.time for past in log.history("r1", "s1")] == [float(n) for n in range(8, 40)]
 
 
+def test_all_that_was_said_in_one_voice_is_kept_as_it_came(log: EventLog) -> None:
+    said = [comparison(("a",), ("b",)), comparison(("b",), ("a",), time=202.0)]
+    log.append(said)
+    assert log.sayings(said[0].feedback_id) == said
+    assert log.sayings("fb-none") == []
+
+
+def test_responses_to_the_same_prompt_have_the_same_mark(log: EventLog) -> None:
+    hi = ({"role": "user", "content": "hi"},)
+    log.append(
+        [
+            response("r1", messages=hi),
+            response("r2", messages=hi),
+            response("r3"),
+            response("r4", messages=()),
+        ]
+    )
+    marks = [known.prompt for known in map(log.response, ("r1", "r2", "r3", "r4")) if known is not None]
+    assert marks[0] == marks[1] != marks[2]
+    assert marks[3] == ""
+
+
 def test_two_subjects_have_a_voice_each(log: EventLog) -> None:
     assert statuses(log, vote("r1", "up", 2.0, "s1"), vote("r1", "up", 2.0, "s2")) == ["new", "new"]
     assert log.history("r1", "s3") == []
@@ -122,7 +144,7 @@ def test_a_comparison_and_labels_are_deduplicated_by_content_too(log: EventLog) 
 
 
 def test_a_response_is_remembered_without_its_text(log: EventLog) -> None:
-    log.append([in_arm("r1", "candidate", "s1", adapter="a-1", comparison_id="c1")])
+    log.append([in_arm("r1", "candidate", "s1", adapter="a-1", comparison_id="c1", messages=())])
     assert log.response("r1") == ResponseSummary(
         response_id="r1",
         alias="heed",

@@ -147,7 +147,7 @@ async def test_a_response_past_its_life_is_gone_but_a_vote_can_still_be_taken_ba
         ("feedback", {"response_id": "x", "rating": "up", "reasons": "kind"}, "reasons"),
         ("feedback", {"response_id": "x", "rating": "up", "comment": "x" * 4001}, "comment"),
         ("comparisons", {"comparison_id": "x", "preferred": 2}, "preferred"),
-        ("comparisons", {"comparison_id": "x"}, "body"),
+        ("comparisons", {"comparison_id": "x"}, "preferred"),
         ("labels", {"response_id": "x", "labels": {"helpful": 1.5}}, "labels.helpful"),
         ("labels", {"response_id": "x", "labels": {}}, "labels"),
         ("reports", {"response_id": "x"}, "kind"),

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from feedback.errors import ExpiredId, InvalidId, NotStored, SettingsError
 from feedback.ids import (
+    COMPARISON,
+    RESPONSE,
     Secrets,
     feedback_id,
     mint_comparison,
@@ -27,8 +29,10 @@ OURS = Secrets((b"k" * 32,))
 LIFE = 100.0
 
 
-def check(signed: str, subject: str = "s-1", now: float = 1000.0, secrets: Secrets = OURS) -> None:
-    verify(secrets, signed, subject, now=now, life_seconds=LIFE)
+def check(
+    signed: str, subject: str = "s-1", now: float = 1000.0, secrets: Secrets = OURS, prefix: str = RESPONSE
+) -> None:
+    verify(secrets, signed, subject, now=now, life_seconds=LIFE, prefix=prefix)
 
 
 def minted(stored: bool = True) -> str:
@@ -43,7 +47,7 @@ def test_an_id_is_a_plain_word_that_starts_as_openais() -> None:
 def test_a_genuine_id_is_good_for_its_subject_through_its_life() -> None:
     check(minted())
     check(minted(), now=1100.0)
-    check(mint_comparison(OURS, "s-1", now=1000.0))
+    check(mint_comparison(OURS, "s-1", now=1000.0), prefix=COMPARISON)
 
 
 def test_past_its_life_an_id_has_expired() -> None:
@@ -100,6 +104,9 @@ def test_plus_and_slash_do_not_stand_for_dash_and_underscore() -> None:
 def test_a_response_id_is_not_a_comparison_id() -> None:
     with pytest.raises(InvalidId):
         check(minted().replace("chatcmpl-", "cmpr-"))
+    for genuine, other in ((minted(), COMPARISON), (mint_comparison(OURS, "s-1", now=1000.0), RESPONSE)):
+        with pytest.raises(InvalidId):
+            check(genuine, prefix=other)
 
 
 def test_the_stored_mark_and_the_time_are_under_the_signature() -> None:
