@@ -43,8 +43,10 @@ async function failed(response) {
   const body = await response.json().catch(() => null);
   const error = body?.error ?? {};
   const retryAfter = Number(response.headers.get("retry-after")) || null;
-  return new ApiError(error.message || `The gateway answered ${response.status}.`, { status: response.status, code: error.code, param: error.param, retryAfter });
+  return new ApiError(sentence(error.message || `the gateway answered ${response.status}`), { status: response.status, code: error.code, param: error.param, retryAfter });
 }
+
+const sentence = (words) => `${words[0].toUpperCase()}${words.slice(1)}${/[.!?…]$/.test(words) ? "" : "."}`;
 
 /** The JSON objects of a stream of server-sent events, until [DONE]. Throws ApiError when it breaks off. */
 export async function* events(response) {
@@ -63,7 +65,7 @@ export async function* events(response) {
       if (!part.startsWith("data: ")) continue;
       if (part === "data: [DONE]") return;
       const body = JSON.parse(part.slice(6));
-      if (body.error) throw new ApiError(body.error.message, { code: body.error.code });
+      if (body.error) throw new ApiError(sentence(body.error.message), { code: body.error.code });
       yield body;
     }
   }

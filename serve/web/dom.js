@@ -10,6 +10,7 @@ const ICONS = {
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
   again: "M20 12a8 8 0 1 1-2.34-5.66M20 3v4.5h-4.5",
   plus: "M12 5v14M5 12h14",
+  newest: "M12 5v14m6.5-6.5L12 19l-6.5-6.5",
 };
 
 /** An element: h("p", {class: "soft", on: {click: f}}, "text", child, …); null children are left out. */
@@ -29,7 +30,7 @@ export function h(tag, props = {}, ...children) {
 /** A line drawing of 24 units, hidden from readers: its button carries the name. */
 export function icon(name) {
   const drawn = shape("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" });
-  drawn.append(shape("path", { d: ICONS[name], fill: "none", stroke: "currentColor", "stroke-width": "1.8", "stroke-linecap": "round", "stroke-linejoin": "round" }));
+  drawn.append(shape("path", { d: ICONS[name], fill: name === "stop" ? "currentColor" : "none", stroke: "currentColor", "stroke-width": "1.8", "stroke-linecap": "round", "stroke-linejoin": "round" }));
   return drawn;
 }
 
@@ -44,12 +45,12 @@ export function shape(tag, attributes = {}, ...children) {
 /** The element with this id, which the page is known to have. */
 export const $ = (id) => document.getElementById(id);
 
-/** Ask before something that cannot be taken back lightly; true when confirmed. */
-export function confirmed(title, text, action) {
+/** Ask before something that cannot be taken back lightly; true when confirmed. ``kind`` "danger": it destroys. */
+export function confirmed(title, text, action, kind = "main") {
   return new Promise((resolve) => {
     const dialog = h("dialog", { "aria-label": title });
     const form = h("form", { method: "dialog" }, h("h2", {}, title), h("p", { class: "soft" }, text),
-      h("div", { class: "row" }, h("button", { value: "no" }, "Cancel"), h("button", { value: "yes", class: "main" }, action)));
+      h("div", { class: "row" }, h("button", { value: "no" }, "Cancel"), h("button", { value: "yes", class: `main ${kind}` }, action)));
     dialog.append(form);
     dialog.addEventListener("close", () => { resolve(dialog.returnValue === "yes"); dialog.remove(); });
     document.body.append(dialog);

@@ -7,10 +7,15 @@ const LATER = 15000; // and while it is
 
 let waiting = [];
 let isReady = false;
+let wasReady = false; // once: then an engine that does not answer is away, not warming up
 
-/** Resolves at once when an engine answers, else as soon as one does. */
-export function ready() {
-  return isReady ? Promise.resolve() : new Promise((resolve) => waiting.push(resolve));
+/** Resolves at once when an engine answers, else as soon as one does. Rejects when ``signal`` aborts. */
+export function ready(signal) {
+  if (isReady) return Promise.resolve();
+  return new Promise((resolve, reject) => {
+    waiting.push(resolve);
+    signal.addEventListener("abort", () => reject(signal.reason));
+  });
 }
 
 /** Look again now, because a call failed. */
@@ -35,6 +40,7 @@ async function look() {
   clearTimeout(timer);
   const now = await state();
   isReady = now.ready;
+  wasReady ||= isReady;
   show(now);
   if (isReady) {
     for (const resolve of waiting) resolve();
@@ -45,15 +51,16 @@ async function look() {
 
 function show({ ready: up, reachable, store }) {
   const pill = $("ready");
-  const [name, text] = up ? (store === "up" ? ["good", "ready"] : ["warn", "ready, store away"]) : reachable ? ["warn", "warming up"] : ["bad", "unreachable"];
+  const [name, text] = up ? (store === "up" ? ["good", "ready"] : ["warn", "ready, store away"])
+    : reachable ? (wasReady ? ["bad", "engine away"] : ["warn", "warming up"]) : ["bad", "unreachable"];
   pill.className = `pill ${name}`;
   pill.textContent = text;
   const banner = $("banner");
   if (!banner) return;
   banner.hidden = up;
-  banner.classList.toggle("bad", !reachable);
+  banner.classList.toggle("bad", name === "bad");
   $("banner-text").textContent = reachable
-    ? "The engine is warming up. You can type already: your message goes out as soon as it is ready."
+    ? `${wasReady ? "No engine answers now." : "The engine is warming up."} You can type already: your message goes out as soon as one is ready.`
     : "The gateway cannot be reached. Trying again…";
 }
 

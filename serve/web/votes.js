@@ -1,31 +1,13 @@
 // The thumbs under a reply: vote, change it, take it back, say why, say what would have been right.
 
-import { ask, call, post } from "./api.js";
+import { call, post } from "./api.js";
+import { BAD, GOOD, reasons } from "./criteria.js";
 import { h, icon } from "./dom.js";
 
-// What a chip says about a criterion when the reply did well, and when it did not.
-const WORDS = {
-  helpful: ["Helpful", "Not helpful"],
-  honest: ["True", "Not true"],
-  harmless: ["Safe", "Harmful"],
-  tone: ["Good tone", "Wrong tone"],
-  brevity: ["Right length", "Too long"],
-};
-
-let criteria = Object.keys(WORDS);
-
-/** Offer an alias's own criteria as reasons, besides the usual ones. */
-export async function learnCriteria(alias) {
-  try {
-    const record = await ask("GET", `/v1/aliases/${encodeURIComponent(alias)}`);
-    criteria = [...new Set([...Object.keys(record.criteria ?? {}), ...Object.keys(WORDS)])];
-  } catch {
-    criteria = Object.keys(WORDS); // a key for chats alone may not read aliases
-  }
-}
-
-/** The bar under one reply. ``text`` gives the reply, for copying and as a start for a correction. */
-export function voteBar(responseId, text) {
+/** The bar under one reply. ``text`` gives the reply, for copying and as a start for a correction; ``standing`` is
+ * the rating that was given before.
+ */
+export function voteBar(responseId, text, standing = null) {
   let rating = null;
   let busy = false;
   const note = h("span", { class: "note", role: "status" });
@@ -33,7 +15,16 @@ export function voteBar(responseId, text) {
   const up = thumb("up", "Good reply", () => press("up"));
   const down = thumb("down", "Bad reply", () => press("down"));
   const why = h("button", { class: "quiet small", type: "button", hidden: true, "aria-expanded": "false", on: { click: () => (place.firstChild ? close() : open()) } }, "Say why");
-  const copy = h("button", { class: "quiet", type: "button", "aria-label": "Copy the reply", title: "Copy", on: { click: () => navigator.clipboard.writeText(text()).then(() => tell("Copied"), () => tell("It could not be copied", "bad")) } }, icon("copy"));
+  const copy = h("button", { class: "quiet", type: "button", "aria-label": "Copy the reply", title: "Copy", on: { click: copied } }, icon("copy"));
+
+  async function copied() {
+    try {
+      await navigator.clipboard.writeText(text()); // there is no clipboard on plain HTTP from another machine
+      tell("Copied");
+    } catch {
+      tell("The browser does not allow it", "bad");
+    }
+  }
 
   function tell(words, kind = "") {
     note.className = `note ${kind}`;
@@ -49,6 +40,7 @@ export function voteBar(responseId, text) {
   }
 
   function close() {
+    if (place.contains(document.activeElement)) why.focus();
     place.replaceChildren();
     why.setAttribute("aria-expanded", "false");
   }
@@ -87,11 +79,12 @@ export function voteBar(responseId, text) {
   }
 
   function told(answer, explained) {
-    if (answer.status === "spooled") tell("Safe on disk here; it will be counted once the store is back", "warn");
+    if (answer.status === "spooled") tell("Kept on this machine; it is counted once the store is back", "warn");
     else if (answer.rating === null) tell("Taken back");
     else tell(explained ? "Thank you. Stored" : "Stored");
   }
 
+  show(standing);
   return h("div", { class: "feedback" }, h("div", { class: "votes", role: "group", "aria-label": "Vote on this reply" }, up, down, copy, why, note), place);
 }
 
@@ -101,21 +94,19 @@ function thumb(kind, label, run) {
 
 /** The form with reasons, a comment and, for a thumb down, what should have been said. */
 function details(rating, text, send, close, report) {
-  const side = rating === "up" ? 0 : 1;
-  const boxes = criteria.map((name) => h("label", { class: "chip" }, h("input", { type: "checkbox", value: name }), h("span", {}, (WORDS[name] ?? [name, name])[side])));
+  const why = rating === "up" ? reasons("What was good?", GOOD) : reasons("What was wrong?", BAD);
   const comment = h("input", { type: "text", maxLength: 4000, placeholder: "Anything else? (optional)", "aria-label": "Comment" });
-  const correction = h("textarea", { rows: 3, maxLength: 32000, placeholder: "Write the reply you would have wanted", "aria-label": "What should it have said?" });
+  const correction = h("textarea", { rows: 3, maxLength: 32000, placeholder: "Write the reply you would have wanted", dir: "auto", "aria-label": "What should it have said?" });
   const submit = async (event) => {
     event.preventDefault();
-    const reasons = boxes.map((box) => box.firstChild).filter((box) => box.checked).map((box) => box.value);
-    const said = { reasons, ...(comment.value.trim() ? { comment: comment.value.trim() } : {}) };
+    const said = { reasons: why.chosen(), ...(comment.value.trim() ? { comment: comment.value.trim() } : {}) };
     if (rating === "down" && correction.value.trim()) said.correction = correction.value.trim();
     if (await send(said)) close();
   };
-  return h("form", { class: "why", on: { submit } },
-    h("fieldset", {}, h("legend", {}, rating === "up" ? "What was good?" : "What was wrong?"), boxes),
+  return h("form", { class: "why", on: { submit, keydown: (event) => event.key === "Escape" && close() } },
+    why.element,
     comment,
-    rating === "down" && h("label", { class: "field" }, h("span", { class: "name row" }, "What should it have said?", h("button", { class: "quiet small", type: "button", on: { click: () => { correction.value = text(); correction.focus(); } } }, "Start from the reply")), correction),
+    rating === "down" && h("div", { class: "field" }, h("span", { class: "name row" }, "What should it have said?", h("button", { class: "quiet small", type: "button", on: { click: () => { correction.value = text(); correction.focus(); } } }, "Start from the reply")), correction),
     h("div", { class: "row" }, h("button", { class: "main" }, "Send"), h("button", { type: "button", on: { click: close } }, "Not now"),
       rating === "down" && h("button", { class: "quiet danger small", type: "button", on: { click: report } }, "Report as unsafe")));
 }
@@ -123,7 +114,7 @@ function details(rating, text, send, close, report) {
 async function report(responseId, tell) {
   try {
     const answer = await post("/v1/reports", { response_id: responseId, kind: "unsafe" });
-    tell(answer.status === "spooled" ? "Report is safe on disk here" : "Reported. People will look at it, and training leaves it out until then");
+    tell(answer.status === "spooled" ? "The report is kept on this machine until the store is back" : "Reported. People will look at it, and training leaves it out until then");
   } catch (error) {
     tell(error.message, "bad");
   }

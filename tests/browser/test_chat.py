@@ -145,7 +145,7 @@ async def test_my_data_tells_what_is_held(page: Page, heed: str) -> None:
     await chatted(page, heed)
     await stored(page, "Good reply")
     await page.get_by_role("button", name="My data").click()
-    await expect(page.get_by_role("dialog")).to_contain_text("1 of your newest replies and 1 votes")
+    await expect(page.get_by_role("dialog")).to_contain_text("It holds 1 reply to you and 1 vote on them.")
 
 
 async def test_a_rater_chooses_between_fresh_replies(page: Page, heed: str, tmp_path: Path) -> None:
