@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 START = secrets.token_hex(4)
 CLAIM = 2000
 """Events a claim."""
+ABANDONED_SECONDS = 20.0
+"""Events that were claimed so long ago and not acknowledged were a dead worker's."""
 TICK_LEASE = 30.0
 """Seconds after which the ticks of a worker that was killed in one go on elsewhere."""
 
@@ -94,7 +96,7 @@ def tick(work: Callable[[Registry, EventLog], None]) -> Callable[[], None]:
 def archive(_registry: Registry, log: EventLog) -> None:
     """Stream → Parquet segment, fsync, manifest; only then acknowledge, then trim."""
     while True:
-        entries = log.claim(holder(), CLAIM, idle_seconds=20.0)
+        entries = log.claim(holder(), CLAIM, idle_seconds=ABANDONED_SECONDS)
         if not entries:
             break
         Archive(settings().archive_dir).write(entries)

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import itertools
 import socket
+import time
 from pathlib import Path
 
 import pytest
+import redis
 
 from deploy import engine, preflight
 from deploy.errors import CannotStart
 from deploy.local import next_database, plan, shown_host
 from deploy.ports import claimed_port
 from deploy.settings import LaunchSettings
+from feedback.registry import RedisRegistry
 
 
 def settings(tmp_path: Path, **more: object) -> LaunchSettings:
@@ -130,3 +133,21 @@ def test_a_redis_that_does_not_answer_is_refused(tmp_path: Path) -> None:
     chosen = settings(tmp_path, redis_url="redis://127.0.0.1:1/0", engine_urls="http://e")
     with pytest.raises(CannotStart, match="--redis-url"):
         preflight.check_launch(chosen, own_engine=False, own_store=False, workers=False)
+
+
+@pytest.mark.parametrize(
+    ("label", "task"), [("worker", "training"), ("worker-control", "archive"), ("beat", "archive")]
+)
+def test_workers_and_beat_count_as_alive_only_while_their_work_gets_done(
+    tmp_path: Path, store: redis.Redis, valkey_url: str, label: str, task: str
+) -> None:
+    chosen = settings(tmp_path, redis_url=valkey_url, engine_urls="http://e:1")
+    programs, _ = plan(chosen, 8080, own_store=False, own_engine=False, workers=True)
+    probe = next(program.probe for program in programs if program.label == label)
+    registry = RedisRegistry(store)
+    seen = []
+    for age in (None, 1000.0, 1.0):
+        if age is not None:
+            registry.set_loop("_workers", {task: {"last_success": time.time() - age}})
+        seen.append(probe())
+    assert seen == [False, False, True]
