@@ -1,0 +1,107 @@
+"""What the reward model reads of a reply, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from training.packing import Tokens
+from training.reference import look
+from training.reward_features import LONGEST, PHRASES, WEIGHTS, Standard, phrases, raw_features, surface
+from training.trunk import Trunk
+
+SURFACE = len(surface(""))
+
+
+def test_the_surface_of_a_text() -> None:
+    text = "Hi! It's £25, OK?\n- yes ☺"
+    # 7 words, 25 letters, 3 sentences; one each of ? ! and line's end
+    counts = [7, 25, 3, 1, 1, 1, 2, 1, 1, 1]
+    wanted = [
+        *(math.log(1 + count) for count in counts),
+        1, 1, 1, 1, 1,  # question, exclamation, line's end, figure, picture: all there
+        7 / 30,
+        7 / 3 / 10,
+        0,  # it does not end with a question
+        1 / 3,
+        1 / 3,
+        10 * 2 / 25,
+        5 * 1 / 7,
+        5 * 1 / 7,
+        10 * 4 / 25,  # H, I, O, K
+        1,  # money
+        (3 + 4 + 4 + 3 + 1 + 3 + 1) / 7 / 5,
+    ]  # fmt: skip
+    assert surface(text) == pytest.approx(wanted)
+
+
+def test_an_empty_text_has_a_surface_too() -> None:
+    told = surface("")
+    assert told[2] == pytest.approx(math.log(2))  # at least one sentence
+    assert sum(map(abs, told)) == pytest.approx(math.log(2))
+
+
+def test_phrases_are_words_and_neighbours_whatever_their_case() -> None:
+    assert phrases("123456789") == {0xCBF43926 % PHRASES}  # the check value of CRC-32
+    assert len(phrases("Yes, yes")) == 4  # yes | , | yes , | , yes
+    assert (
+        phrases("YES ok")
+        == phrases("yes ok")
+        == phrases("yes") | phrases("ok") | (phrases("yes ok") - phrases("yes") - phrases("ok"))
+    )
+    assert phrases("") == set()
+
+
+def test_raw_features_are_states_surface_and_phrases_of_the_text_without_its_end(trunk: Trunk) -> None:
+    prompt = trunk.prompt_ids([{"role": "user", "content": "so"}])
+    ended, broken_off = look(
+        trunk, [Tokens(prompt, trunk.reply_ids("ok no?")), Tokens(prompt, trunk.reply_ids("ok no?")[:-1])]
+    )
+    raw = raw_features(trunk, [ended, broken_off])
+    states = trunk.depth * trunk.hidden
+    assert raw.shape == (2, states + SURFACE + PHRASES)
+    torch.testing.assert_close(raw[:, :states], torch.stack([ended.features, broken_off.features]))
+    for row in raw:
+        torch.testing.assert_close(row[states : states + SURFACE], torch.tensor(surface("ok no?")))
+        assert set(row[-PHRASES:].nonzero()[:, 0].tolist()) == phrases("ok no?")
+
+
+def raw_of(n: int, states: int = 7) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(2)
+    raw = torch.randn((n, states + SURFACE + PHRASES), generator=generator)
+    raw[:, :states] = raw[:, :states] * 100 + 50  # wide and off the middle
+    raw[:, -PHRASES:] = (raw[:, -PHRASES:] > 1.5).float()
+    return raw
+
+
+def test_each_block_gets_its_weight_whatever_its_width_and_scale() -> None:
+    raw = raw_of(40)
+    told = Standard.of(raw).apply(raw)
+    torch.testing.assert_close(told.mean(0), torch.zeros(told.shape[1]), atol=2e-2, rtol=0)
+    lengths = [block.square().sum(1).mean() for block in told.split([7, SURFACE, PHRASES], 1)]
+    torch.testing.assert_close(torch.stack(lengths), torch.tensor(WEIGHTS), atol=1e-3, rtol=1e-3)
+
+
+def test_within_a_block_all_dense_features_weigh_alike_and_phrases_as_often_as_they_vary() -> None:
+    raw = raw_of(40)
+    told = Standard.of(raw).apply(raw)
+    spread = told[:, :7].std(0, unbiased=False)
+    torch.testing.assert_close(spread, spread[:1].expand(7), atol=1e-3, rtol=1e-3)
+    spread, wanted = (part[:, -PHRASES:].std(0, unbiased=False) for part in (told, raw))
+    torch.testing.assert_close(spread / spread.max(), wanted / wanted.max(), atol=1e-4, rtol=1e-4)
+
+
+def test_what_was_hardly_seen_may_not_shout() -> None:
+    raw = raw_of(40)
+    standard = Standard.of(raw)
+    odd = raw[:1].clone()
+    odd[:, 0] += 1e6
+    assert float((standard.apply(odd) / standard.length)[0, 0]) == pytest.approx(LONGEST)
+
+
+def test_one_reply_alone_can_be_standardised() -> None:
+    raw = raw_of(1)
+    told = Standard.of(raw).apply(raw)
+    assert torch.equal(told, torch.zeros_like(told))
