@@ -412,13 +412,13 @@ class Run:
 
     def why_stop(self, should_stop: Callable[[], bool] | None) -> str:
         """In words; empty to go on."""
+        if should_stop is not None and should_stop():
+            return "asked to stop"
         if not self.within_budget:
             return "KL budget spent"
         if self.step >= self.config.max_steps:
             return "all steps done"
-        if self.report.seconds >= self.config.max_seconds:
-            return "time budget spent"
-        return "asked to stop" if should_stop is not None and should_stop() else ""
+        return "time budget spent" if self.report.seconds >= self.config.max_seconds else ""
 
 
 def _ended(replies: Sequence[Reply]) -> Tensor:

@@ -230,6 +230,7 @@ def fit(
     raw = [_raw(trunk, part) for part in split]
     if not len(raw[0]):
         raise ValueError("there is no vote to learn from")
+    raw[1] = raw[1] if len(raw[1]) else raw[0][:0]  # nothing is held out of a handful of votes
     standard = Standard.of(raw[0])
     subjects = {
         name: index for index, name in enumerate(sorted({thumb.subject for thumb in examples.thumbs}))

@@ -39,10 +39,10 @@ class TrainingSettings(StoreSettings):
     gate_max_kl: float = Field(default=15.0, gt=0, description="nats a reply from the base, at most")
     gate_max_repetition: float = Field(default=0.1, ge=0, description="rise of repeated 4-grams, at most")
     gate_min_length: float = Field(
-        default=0.3, gt=0, description="mean length over the served one's, at least"
+        default=0.15, gt=0, description="mean length over the served one's, at least"
     )
     gate_max_length: float = Field(
-        default=2.5, gt=0, description="mean length over the served one's, at most"
+        default=4.0, gt=0, description="mean length over the served one's, at most"
     )
     gate_eos_margin: float = Field(
         default=0.02, ge=0, description="fall of the share of ended replies, at most"
