@@ -99,12 +99,20 @@ class Doorman:
         else the page's cookie, else the key itself.
         """
         named = safety_identifier or user
-        if not named and (header := request.headers.get(USER_HEADER)):
-            named = identifier(header, "Heed-User")
+        if not named and (header := request.headers.get(USER_HEADER)) is not None:
+            named = identifier(_as_sent(header), "Heed-User")
         if named:
             return subject_of(self._secrets, caller.key_id, f"user:{named}")
         cookie = request.cookies.get(COOKIE, "")
         return subject_of(self._secrets, caller.key_id, f"page:{cookie}" if cookie else "key:")
+
+
+def _as_sent(header: str) -> str:
+    """Header bytes come decoded as Latin-1; who sends an identifier in UTF-8 is the same in body and header."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return header
 
 
 def doorman_of(request: Request) -> Doorman:

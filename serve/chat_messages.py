@@ -33,10 +33,13 @@ def read_message(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadField(where, "must be an object")
     role = value.get("role")
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         raise BadField(f"{where}.role", f"must be one of {', '.join(sorted(ROLES))}")
     message: dict[str, Any] = {"role": "system" if role == "developer" else role}
-    for key, part in value.items():
+    told = {
+        key: part for key, part in value.items() if part is not None
+    }  # SDKs dump replies with every field
+    for key, part in told.items():
         if key == "content":
             message["content"] = _content(part, f"{where}.content")
         elif key == "tool_calls" and role == "assistant":
@@ -45,15 +48,16 @@ def read_message(value: Any, where: str) -> dict[str, Any]:
             message["tool_call_id"] = read_text(part, f"{where}.tool_call_id")
         elif key == "name":
             message["name"] = read_text(part, f"{where}.name")
-        elif key != "role" and part is not None:
+        elif key != "role":
             raise BadField(f"{where}.{key}", "is not a field that is taken here", code="unknown_parameter")
-    if message.get("content") is None and "tool_calls" not in message:
+    if not {"content", "tool_calls"} & message.keys():
         raise BadField(f"{where}.content", "must be text")
+    message.setdefault("content", None)
     return message
 
 
-def _content(value: Any, where: str) -> str | None:
-    if value is None or isinstance(value, str):
+def _content(value: Any, where: str) -> str:
+    if isinstance(value, str):
         return value
     if not isinstance(value, list):
         raise BadField(where, "must be text or a list of text parts")

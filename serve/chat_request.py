@@ -5,13 +5,14 @@ Parsing by hand keeps the hot path at microseconds; ``schemas.ChatBody`` documen
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from serve.chat_messages import MAX_TOOLS, read_message, read_text
+from serve.chat_functions import read_choice, read_format, read_tools
+from serve.chat_messages import read_message
 from serve.errors import BadField
 from serve.settings import GatewaySettings
 
@@ -93,11 +94,23 @@ def parse_chat(
     return request
 
 
+def checked_sampling(values: Mapping[str, Any], settings: GatewaySettings) -> dict[str, Any]:
+    """An arm's sampling settings, within the bounds of a chat's. Raises BadField naming the one."""
+    request = ChatRequest(model="", messages=[])
+    for name, value in values.items():
+        if name not in LOGGED_SAMPLING:
+            raise BadField(name, f"is not one of {', '.join(LOGGED_SAMPLING)}")
+        _FIELDS[name](request, name, value, settings)
+    return request.sampling
+
+
 def _model(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise BadField("model", "must name an alias", code="missing_required_parameter")
     if len(value) > MAX_IDENTIFIER:
         raise BadField("model", f"is over {MAX_IDENTIFIER} characters")
+    if value.endswith(":"):
+        raise BadField("model", "names no adapter after the colon")
     return value
 
 
@@ -179,43 +192,15 @@ def _stream_options(request: ChatRequest, name: str, value: Any, _: GatewaySetti
 
 
 def _response_format(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
-    kind = value.get("type") if isinstance(value, dict) else None
-    if kind in {"text", "json_object"}:
-        request.sampling[name] = {"type": kind}
-        return
-    schema = value.get("json_schema") if isinstance(value, dict) else None
-    if kind != "json_schema" or not isinstance(schema, dict) or not isinstance(schema.get("schema"), dict):
-        raise BadField(name, "must be of type text, json_object, or json_schema with json_schema.schema")
-    kept = {key: schema[key] for key in ("name", "description", "schema", "strict") if key in schema}
-    request.sampling[name] = {"type": kind, "json_schema": kept}
+    request.sampling[name] = read_format(value, name)
 
 
 def _tools(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
-    if not isinstance(value, list) or len(value) > MAX_TOOLS:
-        raise BadField(name, f"must be a list of at most {MAX_TOOLS} tools")
-    tools = []
-    for index, tool in enumerate(value):
-        function = tool.get("function") if isinstance(tool, dict) else None
-        if not isinstance(function, dict) or tool.get("type") != "function":
-            raise BadField(f"{name}[{index}]", 'must be {"type": "function", "function": {…}}')
-        read_text(function.get("name"), f"{name}[{index}].function.name")
-        kept = {
-            key: function[key] for key in ("name", "description", "parameters", "strict") if key in function
-        }
-        tools.append({"type": "function", "function": kept})
-    request.sampling[name] = tools
+    request.sampling[name] = read_tools(value, name)
 
 
 def _tool_choice(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
-    if value in ("none", "auto", "required"):
-        request.sampling[name] = value
-        return
-    function = value.get("function") if isinstance(value, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise BadField(
-            name, 'must be none, auto, required or {"type": "function", "function": {"name": "…"}}'
-        )
-    request.sampling[name] = {"type": "function", "function": {"name": function["name"]}}
+    request.sampling[name] = read_choice(value, name)
 
 
 def identifier(value: Any, where: str) -> str:

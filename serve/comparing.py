@@ -189,4 +189,6 @@ class ComparisonStream(Response):
             return b""
         choice = body["choices"][0]
         kept = {"index": side, "delta": choice.get("delta", {}), "finish_reason": choice.get("finish_reason")}
+        if choice.get("logprobs"):
+            kept["logprobs"] = choice["logprobs"]
         return self._chunk([kept])

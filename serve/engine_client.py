@@ -11,6 +11,7 @@ import orjson
 
 from serve.errors import EngineGarbled, EngineRefused, EngineUnreachable
 
+OUR_FIELDS = {"input_tokens": "messages", "prompt": "messages"}  # where an engine blames what no client sent
 BROKEN = (aiohttp.ClientError, asyncio.TimeoutError, OSError)  # how a connection fails
 CONTROL = aiohttp.ClientTimeout(total=5.0)
 LOADING = aiohttp.ClientTimeout(total=60.0)  # loading pauses decoding, and a probe queues behind chats
@@ -119,4 +120,5 @@ async def _refusal(answer: aiohttp.ClientResponse) -> EngineRefused:
         message, param = str(error["message"]), error.get("param")
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         message, param = f"the engine answered {answer.status}", None
-    return EngineRefused(answer.status, message, param if isinstance(param, str) else None)
+    field = OUR_FIELDS.get(param, param.removeprefix("body.")) if isinstance(param, str) else None
+    return EngineRefused(answer.status, message, field)

@@ -71,7 +71,7 @@ class BadField(GatewayError):
 
     def __init__(self, param: str, why: str, *, status: int = 400, code: str | None = None) -> None:
         super().__init__(f"{param}: {why}", param=param, code=code)
-        self.status = status
+        self.why, self.status = why, status
 
 
 class Unauthorized(GatewayError):

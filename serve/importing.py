@@ -47,11 +47,18 @@ async def take_in(gateway: Gateway, path: str, alias: str | None) -> AdapterReco
 
 def _allowed(gateway: Gateway, path: str) -> Path:
     """The folder, links resolved, when it lies within an allowed one."""
-    folder = Path(path).expanduser().resolve()
+    try:
+        folder = Path(path).expanduser().resolve()
+        found = [name for name in (CONFIG, WEIGHTS) if (folder / name).is_file()]
+        linked = [name for name in found if (folder / name).is_symlink()]
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, a home that is nobody's
+        raise BadField("path", "is not the path of a folder", status=422) from error
     if not any(folder.is_relative_to(root) for root in gateway.settings.import_folders):
-        raise BadField("path", "is outside of the folders that may be imported from: HEED_IMPORT_DIRS")
+        raise BadField(
+            "path", "is outside of the folders that may be imported from: HEED_IMPORT_DIRS", status=422
+        )
     for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file() or (folder / name).is_symlink():
+        if name not in found or name in linked:
             raise BadField("path", f"has no file {name}", status=422)
     return folder
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 
 from feedback.experiments import assign
 from feedback.protocols import AdapterRecord, AliasRecord, Arm, ExperimentRecord, KeyRecord
+from serve.chat_request import LOGGED_SAMPLING
 from serve.engines import BASE
 from serve.errors import NotFound, Unavailable
 
 LIVE, FALLBACK, PINNED = "live", "fallback", "pinned"  # arm names outside of experiments
-SAMPLING = frozenset({"temperature", "top_p", "max_tokens", "presence_penalty", "frequency_penalty", "seed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class RouteTable:
 
 
 def _of_arm(record: AliasRecord, experiment: ExperimentRecord, arm: Arm) -> Plan:
-    sampling = {name: value for name, value in (arm.sampling or {}).items() if name in SAMPLING}
+    sampling = {name: value for name, value in (arm.sampling or {}).items() if name in LOGGED_SAMPLING}
     return Plan(
         record.name,
         arm.adapter or BASE,

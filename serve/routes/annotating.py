@@ -18,7 +18,7 @@ from serve.comparing import open_both, paired, whole_comparison
 from serve.errors import NotFound
 from serve.gateway import Gateway
 from serve.prompts import archived_prompts
-from serve.routes.parts import Parts, json_answer, limited_subject
+from serve.routes.parts import Parts, User, json_answer, limited_subject
 
 router = APIRouter(tags=["annotations"])
 SEEN_KEPT = 2000  # prompts remembered per rater
@@ -27,7 +27,7 @@ ANSWER_TOKENS = 256
 
 @router.get("/v1/annotations/next")
 async def following(
-    request: Request, caller: AnnotateCaller, parts: Parts, alias: str | None = None, user: str | None = None
+    request: Request, caller: AnnotateCaller, parts: Parts, alias: str | None = None, user: User = None
 ) -> Response:
     """A recent prompt this rater has not seen, with two fresh responses; answered with POST
     /v1/comparisons. 404 when there is none.

@@ -14,6 +14,7 @@ from feedback.errors import Conflict, InvalidTransition
 from feedback.experiments import validate
 from feedback.protocols import Arm, ExperimentRecord
 from serve.auth import PRODUCT, ProductCaller
+from serve.chat_request import checked_sampling
 from serve.criteria import by_criterion
 from serve.errors import BadField, Clash
 from serve.gateway import Gateway
@@ -106,7 +107,11 @@ def report(name: str, parts: Parts) -> Response:
 
 def _arm(parts: Gateway, alias: str, body: ArmBody) -> Arm:
     adapter = _known(parts, alias, body.adapter)
-    return Arm(name=body.name, adapter=adapter, share=body.share, sampling=body.sampling)
+    try:
+        sampling = checked_sampling(body.sampling or {}, parts.settings)
+    except BadField as error:
+        raise BadField(f"arms.sampling.{error.param}", error.why, status=422) from error
+    return Arm(name=body.name, adapter=adapter, share=body.share, sampling=sampling or None)
 
 
 def _known(parts: Gateway, alias: str, adapter: str | None) -> str | None:

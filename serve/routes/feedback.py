@@ -14,7 +14,7 @@ from serve.auth import ChatCaller
 from serve.errors import NotFound
 from serve.gateway import Gateway
 from serve.metrics import OTHER
-from serve.routes.parts import Parts, json_answer, limited_subject
+from serve.routes.parts import Parts, User, json_answer, limited_subject
 from serve.saying import said, say_once, verified
 from serve.schemas.feedback import VoteAnswer, VoteBody, VoteHeld
 
@@ -42,9 +42,7 @@ async def vote(body: VoteBody, request: Request, caller: ChatCaller, parts: Part
 
 
 @router.get("/v1/feedback/{response_id}", response_model=VoteHeld)
-def held(
-    response_id: str, request: Request, caller: ChatCaller, parts: Parts, user: str | None = None
-) -> Response:
+def held(response_id: str, request: Request, caller: ChatCaller, parts: Parts, user: User = None) -> Response:
     """What I said about a response."""
     subject = parts.doorman.subject(caller, request, user=user)
     verified(parts, response_id, subject, any_age=True)
@@ -63,7 +61,7 @@ def held(
 
 @router.delete("/v1/feedback/{response_id}", response_model=VoteAnswer)
 async def take_back(
-    response_id: str, request: Request, caller: ChatCaller, parts: Parts, user: str | None = None
+    response_id: str, request: Request, caller: ChatCaller, parts: Parts, user: User = None
 ) -> Response:
     """Take my vote back; that it was said stays in the history."""
     subject = limited_subject(parts, caller, request, None, user)

@@ -10,7 +10,7 @@ from feedback import forget
 from feedback.errors import UnknownRecord
 from serve.auth import CHAT, ChatCaller
 from serve.gateway import Gateway
-from serve.routes.parts import Parts, json_answer
+from serve.routes.parts import Parts, User, json_answer
 from serve.schemas.feedback import MeShown, ReceiptShown
 
 router = APIRouter(tags=["me"])
@@ -18,7 +18,7 @@ LISTED = 100
 
 
 @router.get("/v1/me", response_model=MeShown)
-def me(request: Request, caller: ChatCaller, parts: Parts, user: str | None = None) -> Response:
+def me(request: Request, caller: ChatCaller, parts: Parts, user: User = None) -> Response:
     """My pseudonym, my newest responses, and what I said about them."""
     subject = parts.doorman.subject(caller, request, user=user)
     held = [_held(parts, one, subject) for one in parts.log.responses_of(subject, LISTED)]
@@ -26,7 +26,7 @@ def me(request: Request, caller: ChatCaller, parts: Parts, user: str | None = No
 
 
 @router.delete("/v1/me", status_code=202, response_model=ReceiptShown)
-def forget_me(request: Request, caller: ChatCaller, parts: Parts, user: str | None = None) -> Response:
+def forget_me(request: Request, caller: ChatCaller, parts: Parts, user: User = None) -> Response:
     """Forget me: all I said and was served up to now. A worker carries it out; the receipt tells how far."""
     subject = parts.doorman.subject(caller, request, user=user)
     receipt = forget.request(parts.registry, subject)

@@ -52,7 +52,11 @@ async def page(request: Request) -> Response:
 @router.get("/static/{name:path}")
 async def static(request: Request, name: str = "favicon.svg") -> Response:
     """One file of ``web/``, never one outside of it."""
-    file = (WEB / name).resolve()
-    if not file.is_relative_to(WEB) or not file.is_file() or file.suffix == ".py":
+    try:
+        file = (WEB / name).resolve()
+        found = file.is_relative_to(WEB) and file.is_file() and file.suffix != ".py"
+    except (OSError, ValueError):  # too long for a name, or with a null byte
+        found = False
+    if not found:
         raise NotFound(f"there is no {request.url.path}")
     return served(file)

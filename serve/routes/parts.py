@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Query, Request, Response
 
 from serve.auth import Caller
+from serve.chat_request import MAX_IDENTIFIER
 from serve.gateway import Gateway
 
 
@@ -19,6 +20,7 @@ def gateway_of(request: Request) -> Gateway:
 
 
 Parts = Annotated[Gateway, Depends(gateway_of)]
+User = Annotated[str | None, Query(min_length=1, max_length=MAX_IDENTIFIER)]  # empty would be the key itself
 
 
 def json_answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -13,12 +13,14 @@ Comment = Annotated[str, Field(max_length=4000)]
 Id = Annotated[str, Field(min_length=1, max_length=512)]
 Identifier = Annotated[str, Field(min_length=1, max_length=256)]
 Unit = Annotated[float, Field(ge=0, le=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Body(BaseModel):
-    """A request body: unknown fields are refused."""
+    """A request body: unknown fields are refused, and nothing is taken for what it is not, such as "1" for 1."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class FromUser(Body):

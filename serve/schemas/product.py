@@ -6,16 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from serve.schemas.base import Body, Criterion, Name, Unit
+from serve.schemas.base import Body, Criterion, Finite, Name, Unit, Weight
 
 
 class AliasPatch(Body):
     """Fields to change; absent ones stay."""
 
     guidelines: Annotated[str, Field(max_length=32_000)] | None = None
-    criteria: Annotated[dict[Criterion, float], Field(max_length=32)] | None = None
+    criteria: Annotated[dict[Criterion, Weight], Field(max_length=32)] | None = None
     mode: Literal["auto", "approve", "off"] | None = None
-    thresholds: Annotated[dict[Criterion, float], Field(max_length=64)] | None = None
+    thresholds: Annotated[dict[Criterion, Finite], Field(max_length=64)] | None = None
     version: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="the version that was read; absent: the newest is changed"
     )
@@ -84,7 +84,9 @@ class ArmBody(Body):
     name: Name
     adapter: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="absent: base")
     share: Unit
-    sampling: dict[str, float | int] | None = None
+    sampling: Annotated[dict[str, Any], Field(max_length=16)] | None = Field(
+        default=None, description="temperature, top_p, max_tokens, seed and penalties, in place of the chat's"
+    )
 
 
 class ExperimentBody(Body):

@@ -12,12 +12,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serve.chat_messages import with_guidelines
-from serve.chat_request import parse_chat
+from serve.chat_request import checked_sampling, parse_chat
 from serve.errors import BadField
 from serve.settings import GatewaySettings
 
 SETTINGS = GatewaySettings(max_messages=4, max_tokens_cap=1000)
 GOOD: dict[str, Any] = {"model": "heed", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """An object within an object, and so on."""
+    value: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        value = {"properties": value}
+    return value
 
 
 def parse(**more: Any) -> Any:
@@ -48,9 +56,45 @@ def parse(**more: Any) -> Any:
         ("stream", "yes", "stream"),
         ("stream_options", {"continuous_usage_stats": True}, "stream_options"),
         ("response_format", {"type": "structural_tag"}, "response_format"),
-        ("response_format", {"type": "json_schema"}, "response_format"),
+        ("response_format", {"type": "json_schema"}, "response_format.json_schema"),
+        ("response_format", {"type": ["text"]}, "response_format"),
         ("tools", [{"type": "function"}], "tools[0]"),
         ("tools", [{"type": "function", "function": {}}], "tools[0].function.name"),
+        (
+            "tools",
+            [{"type": "function", "function": {"name": "f", "parameters": []}}],
+            "tools[0].function.parameters",
+        ),
+        (
+            "tools",
+            [{"type": "function", "function": {"name": "f", "description": 5}}],
+            "tools[0].function.description",
+        ),
+        (
+            "tools",
+            [{"type": "function", "function": {"name": "f", "parameters": nested(65)}}],
+            "tools[0].function.parameters",
+        ),
+        (
+            "response_format",
+            {"type": "json_schema", "json_schema": {"schema": {}}},
+            "response_format.json_schema.name",
+        ),
+        (
+            "response_format",
+            {"type": "json_schema", "json_schema": {"name": "x", "schema": {}, "strict": 1}},
+            "response_format.json_schema.strict",
+        ),
+        (
+            "response_format",
+            {"type": "json_schema", "json_schema": {"name": "x", "schema": nested(65)}},
+            "response_format.json_schema.schema",
+        ),
+        (
+            "response_format",
+            {"type": "json_schema", "json_schema": {"name": "x"}},
+            "response_format.json_schema.schema",
+        ),
         ("tool_choice", "auto", "tool_choice"),
         ("user", "", "user"),
         ("user", "x" * 257, "user"),
@@ -62,6 +106,7 @@ def parse(**more: Any) -> Any:
         ("messages", "hi", "messages"),
         ("messages", [{"role": "user", "content": "x"}] * 5, "messages"),
         ("messages", [{"role": "robot", "content": "x"}], "messages[0].role"),
+        ("messages", [{"role": ["user"], "content": "x"}], "messages[0].role"),
         ("messages", [{"role": "user"}], "messages[0].content"),
         ("messages", [{"role": "user", "content": 5}], "messages[0].content"),
         (
@@ -72,6 +117,7 @@ def parse(**more: Any) -> Any:
         ("messages", [{"role": "user", "content": "x", "prefix": True}], "messages[0].prefix"),
         ("model", "", "model"),
         ("model", None, "model"),
+        ("model", "heed:", "model"),
         ("chat_template", "{{ x }}", "chat_template"),
         ("chat_template_kwargs", {}, "chat_template_kwargs"),
         ("priority", -5, "priority"),
@@ -126,6 +172,39 @@ def test_text_parts_become_one_text() -> None:
     assert parse(messages=[{"role": "developer", "content": parts}]).messages == [
         {"role": "system", "content": "ab"}
     ]
+
+
+def test_a_reply_as_the_sdk_dumps_it_can_be_sent_back() -> None:
+    dumped = {"role": "assistant", "content": "hello", "refusal": None, "tool_calls": None, "name": None}
+    assert parse(messages=[dumped]).messages == [{"role": "assistant", "content": "hello"}]
+
+
+def test_a_schema_may_be_nested_as_deep_as_anybody_writes_one() -> None:
+    schema = nested(64)
+    told = parse(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
+    assert told.sampling["response_format"]["json_schema"] == {"name": "x", "schema": schema}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", 3),
+        ("temperature", True),
+        ("max_tokens", 10**30),
+        ("seed", 1.5),
+        ("n", 1),
+        ("top_p", 0),
+    ],
+)
+def test_an_arms_sampling_is_bounded_as_a_chats_is(name: str, value: Any) -> None:
+    with pytest.raises(BadField) as caught:
+        checked_sampling({name: value}, SETTINGS)
+    assert caught.value.param == name
+
+
+def test_an_arms_good_sampling_is_taken_as_it_is() -> None:
+    sampling = {"temperature": 1.2, "max_tokens": 50, "seed": 7}
+    assert checked_sampling(sampling, SETTINGS) == sampling
 
 
 def test_an_arms_sampling_overrides_the_clients() -> None:

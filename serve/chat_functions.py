@@ -1,0 +1,79 @@
+"""Tools, the choice among them, and response formats: the parts of a chat that carry a client's JSON schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serve.chat_messages import MAX_TOOLS, read_text
+from serve.errors import BadField
+
+MAX_NESTING = 64  # of a schema; an engine's grammar compiler descends it
+
+
+def read_format(value: Any, where: str) -> dict[str, Any]:
+    """``response_format``, built fresh of the fields that are known. Raises BadField."""
+    kind = value.get("type") if isinstance(value, dict) else None
+    if kind in ("text", "json_object"):
+        return {"type": kind}
+    if kind != "json_schema":
+        raise BadField(where, "must be of type text, json_object or json_schema")
+    schema = value.get(kind)
+    if not isinstance(schema, dict):
+        raise BadField(f"{where}.{kind}", "must be an object with name and schema")
+    kept = _described(schema, "schema", f"{where}.{kind}")
+    if "schema" not in kept:
+        raise BadField(f"{where}.{kind}.schema", "must be an object")
+    return {"type": kind, kind: kept}
+
+
+def read_tools(value: Any, where: str) -> list[dict[str, Any]]:
+    """``tools``, built fresh of the fields that are known. Raises BadField."""
+    if not isinstance(value, list) or len(value) > MAX_TOOLS:
+        raise BadField(where, f"must be a list of at most {MAX_TOOLS} tools")
+    tools = []
+    for index, tool in enumerate(value):
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or tool.get("type") != "function":
+            raise BadField(f"{where}[{index}]", 'must be {"type": "function", "function": {…}}')
+        kept = _described(function, "parameters", f"{where}[{index}].function")
+        tools.append({"type": "function", "function": kept})
+    return tools
+
+
+def read_choice(value: Any, where: str) -> Any:
+    """``tool_choice``. Raises BadField."""
+    if value in ("none", "auto", "required"):
+        return value
+    function = value.get("function") if isinstance(value, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise BadField(
+            where, 'must be none, auto, required or {"type": "function", "function": {"name": "…"}}'
+        )
+    return {"type": "function", "function": {"name": function["name"]}}
+
+
+def _described(value: dict[str, Any], schema: str, where: str) -> dict[str, Any]:
+    """Name, description, strict, and the schema under its field's name; what is null is left out."""
+    kept: dict[str, Any] = {"name": read_text(value.get("name"), f"{where}.name")}
+    if value.get("description") is not None:
+        kept["description"] = read_text(value["description"], f"{where}.description")
+    if value.get("strict") is not None:
+        if not isinstance(value["strict"], bool):
+            raise BadField(f"{where}.strict", "must be true or false")
+        kept["strict"] = value["strict"]
+    if value.get(schema) is not None:
+        if not isinstance(value[schema], dict):
+            raise BadField(f"{where}.{schema}", "must be an object")
+        if not _is_within(MAX_NESTING, value[schema]):
+            raise BadField(f"{where}.{schema}", f"is nested deeper than {MAX_NESTING} levels")
+        kept[schema] = value[schema]
+    return kept
+
+
+def _is_within(levels: int, value: Any) -> bool:
+    """Whether no object or list lies deeper; without recursion, which the value could exhaust."""
+    level = [value]
+    for _ in range(levels):
+        inner = [part for one in level for part in (one.values() if isinstance(one, dict) else one)]
+        level = [part for part in inner if isinstance(part, dict | list)]
+    return not level
