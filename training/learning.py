@@ -122,7 +122,9 @@ def _policy(
     if len(examples.demonstrations) >= settings.sft_min_corrections:
         watcher.step("fine-tuning", 0.0)
         start = work / "sft"
-        figures["sft"] = sft.fit(trunk, examples.demonstrations, sft.SFTConfig(), out=start)
+        figures["sft"] = sft.fit(
+            trunk, examples.demonstrations, sft.SFTConfig(), out=start, progress=watcher.progress
+        )
     config = replace(ppo.PPOConfig(), max_seconds=settings.ppo_seconds)
     watcher.step("ppo", 0.0)
     run = ppo.train(

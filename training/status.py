@@ -43,7 +43,13 @@ class Status:
     def step(self, name: str, fraction: float) -> None:
         """A step has begun."""
         self._begun = time.time()
-        self._write({"step": name, "progress": fraction, "eta_seconds": None, "step_started": self._begun})
+        told: dict[str, Any] = {
+            "progress": fraction,
+            "eta_seconds": None,
+            "figures": {},
+            "step_started": self._begun,
+        }
+        self._write({"step": name, **told})
 
     def progress(self, name: str, fraction: float, figures: Mapping[str, float]) -> None:
         """How far the step is, at most twice a second."""

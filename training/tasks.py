@@ -122,17 +122,16 @@ def wants_round(state: dict[str, Any], total: int, now: float, chosen: TrainingS
 def consider(registry: Registry, log: EventLog) -> None:
     """Count what waits; ask for a round where one is due."""
     for alias in aliases(registry):
-        state = registry.loop(alias.name)
+        state, own = registry.loop(alias.name), settings().overridden(alias.thresholds)
         total = log.votes_total(alias.name)
         waiting = total - int(state.get("taken_votes") or 0)
         changed = state.get("votes_changed") if state.get("votes_seen") == total else time.time()
-        registry.set_loop(
-            alias.name, {"waiting_votes": waiting, "votes_seen": total, "votes_changed": changed}
-        )
+        told = {"waiting_votes": waiting, "round_min_votes": own.round_min_votes}
+        registry.set_loop(alias.name, {**told, "votes_seen": total, "votes_changed": changed})
         state |= {"votes_changed": changed}
         if alias.mode == "off" and not state.get("train_requested"):
             continue
-        if wants_round(state, total, time.time(), settings().overridden(alias.thresholds)):
+        if wants_round(state, total, time.time(), own):
             train.apply_async(args=[alias.name], expires=4 * settings().tick_seconds)
 
 
