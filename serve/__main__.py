@@ -12,6 +12,7 @@ import uvicorn
 from feedback.errors import HeedError, SettingsError
 from serve.auth import is_loopback
 from serve.settings import GatewaySettings
+from serve.wire import BoundedProtocol
 
 LOGGING = {  # the same in every process; uvicorn's own loggers included
     "version": 1,
@@ -39,7 +40,7 @@ def main() -> int:
         port=settings.port,
         workers=settings.gateway_workers,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         access_log=False,
         server_header=False,

@@ -9,7 +9,9 @@ HeedError
     ├── Gone                 past its life (410)
     ├── Unstored             served with ``store: false`` (409)
     ├── Clash                someone else changed it, or the state machine forbids it (409)
+    ├── NotHttp              what came does not parse as HTTP (400)
     ├── TooLarge             the body is over its cap (413)
+    ├── HeadTooLarge         the request line and headers are over theirs (431)
     ├── TooMany              over a limit: try again later (429)
     ├── Unavailable          warming up, full, or the store is away: try again later (503)
     ├── ClientLeft           nobody is there to read the answer (499, seen in metrics alone)
@@ -114,6 +116,18 @@ class TooLarge(GatewayError):
     """The body is over its cap."""
 
     status, code, kind = 413, "body_too_large", "invalid_request_error"
+
+
+class HeadTooLarge(GatewayError):
+    """The request line and headers are over their cap."""
+
+    status, code, kind = 431, "headers_too_large", "invalid_request_error"
+
+
+class NotHttp(GatewayError):
+    """What came does not parse as HTTP."""
+
+    status, code, kind = 400, "invalid_http", "invalid_request_error"
 
 
 class TooMany(GatewayError):
