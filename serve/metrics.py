@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from feedback.metrics import BY_NAME, PREFIX
+from feedback.metrics import BY_NAME, PREFIX, TABLE
 
 FAST = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0)
@@ -69,8 +69,13 @@ class Metrics:
             "swap_duration_seconds", "record seen to proved on an engine", WHOLE
         )
         self.refused = self._counter("requests_refused", "requests over a limit", "code")
-        for reason in ("queue_full", "spool_full"):
-            self.events_dropped.labels(reason)
+        for counter, words in (  # there from the start, so that their first rise is seen
+            (self.events_dropped, ("queue_full", "spool_full")),
+            (self.swaps, ("ready", "rejected", "retried")),
+            (self.comparisons, ("win", "tie", "both_bad", "ranking")),
+        ):
+            for word in words:
+                counter.labels(word)
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(f"heed_{name}", about, labels, registry=self.registry)
@@ -132,6 +137,9 @@ class _Read(CollectorRegistry):
         for adapter, state in self._adapters.items():
             info.add_metric([adapter, state], 1)
         families: dict[str, Family] = {"heed_adapter_info": info}
+        for metric in TABLE:
+            if metric.source == "workers":
+                families[metric.full] = _family(metric.full, tuple(sorted(metric.labels)))
         for alias, gauges in self._workers.items():
             for name, value in gauges.items() if isinstance(gauges, Mapping) else ():
                 for labels, number in _samples(value):
@@ -139,9 +147,10 @@ class _Read(CollectorRegistry):
         return list(families.values())
 
 
-def _help(full: str) -> str:
+def _family(full: str, labels: tuple[str, ...]) -> Family:
     known = BY_NAME.get(full.removeprefix(PREFIX))
-    return known.help if known is not None else "published by a worker"
+    kind = CounterMetricFamily if full.endswith("_total") else GaugeMetricFamily
+    return kind(full, known.help if known is not None else "published by a worker", labels=labels)
 
 
 def _samples(value: Any) -> Iterable[tuple[dict[str, str], float]]:
@@ -161,7 +170,6 @@ def _add(families: dict[str, Family], name: str, labels: dict[str, str], number:
     names = tuple(sorted(labels))
     family = families.get(full)
     if family is None:
-        kind = CounterMetricFamily if full.endswith("_total") else GaugeMetricFamily
-        family = families[full] = kind(full, _help(full), labels=names)
+        family = families[full] = _family(full, names)
     if family._labelnames == names:  # noqa: SLF001 - the family keeps them nowhere else
         family.add_metric([labels[key] for key in names], number)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from feedback.errors import StoreUnavailable
 from serve.gateway import Gateway
 from serve.reporting import gauges_of
+from serve.routes.loop import WORKERS
 from serve.routes.parts import Parts, json_answer
 
 router = APIRouter(tags=["operations"])
@@ -33,7 +35,7 @@ async def readyz(parts: Parts) -> Response:
     return json_answer(body, 200 if ready else 503, None if ready else {"retry-after": "2"})
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 def metrics(request: Request, parts: Parts) -> Response:
     """Prometheus' text format, with the gauges that the workers published."""
     if not parts.settings.metrics_open:
@@ -51,6 +53,19 @@ def _gauges(parts: Gateway, alias: str) -> dict[str, Any]:
     return {"freshness_seconds": state.get("freshness_seconds"), **shown, **(state.get("metrics") or {})}
 
 
+def _schedule(parts: Gateway) -> dict[str, Any]:
+    """When each task of the workers' schedule last ended well, and how long it took. Of no alias."""
+    beats = sorted(parts.registry.loop(WORKERS).items())
+
+    def told(figure: str) -> list[dict[str, Any]]:
+        return [{"labels": {"task": task}, "value": beat[figure]} for task, beat in beats if figure in beat]
+
+    return {
+        "task_last_success_timestamp_seconds": told("last_success"),
+        "task_duration_seconds": told("seconds"),
+    }
+
+
 def _published(parts: Gateway) -> dict[str, Any]:
     """Alias → the gauges of its workers; the backlog is measured here. Nothing while the store is away."""
     if not parts.snapshot.store_up:
@@ -59,6 +74,6 @@ def _published(parts: Gateway) -> dict[str, Any]:
         backlog = parts.log.backlog()
         parts.metrics.unclaimed.set(backlog.events)
         parts.metrics.oldest_unclaimed.set(backlog.oldest_seconds)
-        return {alias: _gauges(parts, alias) for alias in parts.table.aliases}
+        return {"": _schedule(parts), **{alias: _gauges(parts, alias) for alias in parts.table.aliases}}
     except StoreUnavailable:
         return {}

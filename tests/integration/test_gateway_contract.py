@@ -16,6 +16,7 @@ import redis
 from openapi_spec_validator import validate
 
 from feedback.ids import mint_response
+from feedback.metrics import TABLE
 from feedback.protocols import KeyRecord
 from serve.auth import digest_of
 from tests.servers import ROOT
@@ -333,6 +334,18 @@ async def test_what_workers_publish_is_in_the_metrics(up: Running) -> None:
         text = await answer.text()
     assert 'heed_ppo_kl_nats{alias="heed"} 0.5' in text
     assert 'heed_reward_model_accuracy{alias="heed",split="holdout"} 0.7' in text
+
+
+async def test_every_metric_is_told_of_from_the_start_and_the_schedules_tasks_are_among_them(
+    up: Running,
+) -> None:
+    up.gateway.registry.set_loop("_workers", {"archive": {"last_success": 5.0, "seconds": 0.25}})
+    async with up.http.get(f"{up.url}/metrics") as answer:
+        text = await answer.text()
+    for metric in TABLE:
+        assert f"# HELP {metric.full.removesuffix('_total')}" in text, metric.name
+    assert 'heed_task_last_success_timestamp_seconds{alias="",task="archive"} 5.0' in text
+    assert 'heed_task_duration_seconds{alias="",task="archive"} 0.25' in text
 
 
 async def test_a_full_house_answers_503_with_retry_after(

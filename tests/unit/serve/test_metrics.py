@@ -42,7 +42,7 @@ def test_what_workers_publish_keeps_its_kind_and_junk_is_left_out() -> None:
         {"alias": "heed", "task": "round"}
     ]
     assert families["heed_adapter_info"].samples[0].labels == {"adapter": "a-1", "state": "live"}
-    assert "heed_freshness_seconds" not in families
+    assert families["heed_freshness_seconds"].samples == []
     assert "heed_flag" not in families
 
 
