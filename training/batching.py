@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from feedback.archive import Archive
 from feedback.durable import write_durably
-from feedback.events import Comparison, Message, Report, Response, Vote
+from feedback.events import Comparison, Label, Message, Report, Response, Vote
 from feedback.export import standing
 from feedback.manifest import sha256_of
 from training.errors import NothingToLearn
@@ -58,24 +58,33 @@ def split_of(messages: Sequence[Message], subject: str, share: float) -> Split:
     return "holdout" if _fold(f"{subject}\0{_key(messages)}") < share else "train"
 
 
-def collect(archive: Archive, alias: str, settings: TrainingSettings) -> tuple[Examples, float]:
-    """The alias's examples and the time of the newest vote. Raises NothingToLearn."""
+def collect(
+    archive: Archive, alias: str, settings: TrainingSettings, criteria: Mapping[str, float] | None = None
+) -> tuple[Examples, float]:
+    """The alias's examples and the time of the newest vote. Raises NothingToLearn.
+
+    ``criteria`` are the weights the product team gives: a vote that names some counts by their mean, one that
+    names none counts 1, and so does a name that is no criterion.
+    """
     events = [entry.event for entry in archive.events()]
     responses = {e.response_id: e for e in events if isinstance(e, Response) and _usable(e, alias)}
     votes, reported = standing(e for e in events if isinstance(e, Vote | Comparison | Report))
     for name in reported:
         responses.pop(name, None)
-    votes = sorted(votes, key=lambda vote: (vote.time, vote.event_id))[-settings.round_max_votes :]
+    labels = {(e.subject, e.response_id): e for e in events if isinstance(e, Label)}
+    said = sorted([*votes, *labels.values()], key=lambda one: (one.time, one.event_id))
     pairs: list[Pair] = []
     thumbs: list[Thumb] = []
     shown: list[Demonstration] = []
     newest = 0.0
-    for vote in votes:
+    for vote in said[-settings.round_max_votes :]:
         before = len(pairs) + len(thumbs)
         if isinstance(vote, Vote):
-            _take_vote(vote, responses, settings, thumbs, pairs, shown)
+            _take_vote(vote, responses, settings, criteria or {}, thumbs, pairs, shown)
+        elif isinstance(vote, Comparison):
+            pairs += _pairs(vote, responses, settings, criteria or {})
         else:
-            pairs += _pairs(vote, responses, settings)
+            thumbs += _labelled(vote, responses, settings, criteria or {})
         if len(pairs) + len(thumbs) > before:
             newest = max(newest, vote.time)
     if not pairs and not thumbs:
@@ -92,6 +101,33 @@ def collect(archive: Archive, alias: str, settings: TrainingSettings) -> tuple[E
     ), newest
 
 
+def _by_criteria(reasons: Sequence[str], criteria: Mapping[str, float]) -> float:
+    return sum(criteria.get(reason, 1.0) for reason in reasons) / len(reasons) if reasons else 1.0
+
+
+def _labelled(
+    label: Label, responses: dict[str, Response], settings: TrainingSettings, criteria: Mapping[str, float]
+) -> Iterable[Thumb]:
+    """A thumb for each criterion: up above a half, the surer the heavier, by the criterion's weight."""
+    response = responses.get(label.response_id)
+    if response is None:
+        return
+    split = split_of(response.messages, label.subject, settings.holdout_share)
+    for name, value in sorted(label.labels.items()):
+        weight = criteria.get(name, 1.0) * abs(2 * value - 1)
+        if weight > 0:
+            yield Thumb(
+                response.messages,
+                response.text,
+                value > 0.5,
+                label.subject,
+                weight,
+                split,
+                (name,),
+                label.event_id,
+            )
+
+
 def _usable(response: Response, alias: str) -> bool:
     return response.alias == alias and response.stored and bool(response.text) and bool(response.messages)
 
@@ -100,6 +136,7 @@ def _take_vote(
     vote: Vote,
     responses: dict[str, Response],
     settings: TrainingSettings,
+    criteria: Mapping[str, float],
     thumbs: list[Thumb],
     pairs: list[Pair],
     shown: list[Demonstration],
@@ -108,10 +145,13 @@ def _take_vote(
     if response is None or response.subject != vote.subject:
         return
     split = split_of(response.messages, vote.subject, settings.holdout_share)
-    up = vote.rating == "up"
-    thumbs.append(
-        Thumb(response.messages, response.text, up, vote.subject, 1.0, split, vote.reasons, vote.event_id)
-    )
+    up, weight = vote.rating == "up", _by_criteria(vote.reasons, criteria)
+    if weight > 0:
+        thumbs.append(
+            Thumb(
+                response.messages, response.text, up, vote.subject, weight, split, vote.reasons, vote.event_id
+            )
+        )
     if vote.correction and vote.correction.strip() not in ("", response.text.strip()):
         said = vote.correction.strip()
         pairs.append(
@@ -120,7 +160,12 @@ def _take_vote(
         shown.append(Demonstration(response.messages, said))
 
 
-def _pairs(event: Comparison, responses: dict[str, Response], settings: TrainingSettings) -> Iterable[Pair]:
+def _pairs(
+    event: Comparison,
+    responses: dict[str, Response],
+    settings: TrainingSettings,
+    criteria: Mapping[str, float],
+) -> Iterable[Pair]:
     """Each two of a ranking once; a long ranking counts as one saying, not as many."""
     groups = [[responses[name] for name in group if name in responses] for group in event.ranking]
     flat = [(place, response) for place, group in enumerate(groups) for response in group]
@@ -132,7 +177,8 @@ def _pairs(event: Comparison, responses: dict[str, Response], settings: Training
             outcome: Any = "win" if place != other else "both_bad" if event.both_bad else "tie"
             split = split_of(a.messages, event.subject, settings.holdout_share)
             found.append(Pair(a.messages, a.text, b.text, outcome, event.subject, 1.0, split, event.event_id))
-    return [replace(pair, weight=1.0 / max(1, len(found)) ** 0.5) for pair in found]
+    weight = _by_criteria(event.reasons, criteria)
+    return [replace(pair, weight=weight / len(found) ** 0.5) for pair in found if weight > 0]
 
 
 def _weights(examples: Sequence[Pair | Thumb], settings: TrainingSettings) -> dict[str, float]:

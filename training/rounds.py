@@ -146,7 +146,7 @@ class Round:
         total = self._archived_votes()
         taken = {"taken_votes": total, "train_requested": None}
         try:
-            examples, newest = collect(self.archive, self.alias.name, self.settings)
+            examples, newest = collect(self.archive, self.alias.name, self.settings, self.alias.criteria)
         except NothingToLearn:
             self.registry.set_loop(self.alias.name, taken)
             raise

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from feedback.archive import Archive
-from feedback.events import Comparison, Event, Report, Response, Vote
+from feedback.events import Comparison, Event, Label, Report, Response, Vote
 from feedback.protocols import Entry
 from training.batching import collect, drop_batches, open_batch, read, split_of, write
 from training.errors import NothingToLearn
@@ -148,3 +149,37 @@ def test_forgetting_drops_every_batch(tmp_path: Path, settings: TrainingSettings
     batch = write(examples, newest, "heed", 1, archive, settings.batches_dir)
     drop_batches(settings)
     assert not batch.folder.exists()
+
+
+def test_a_vote_counts_by_the_weights_of_the_criteria_it_names(
+    tmp_path: Path, settings: TrainingSettings
+) -> None:
+    said = [
+        replace(vote(0, "up", at=10), reasons=("tone", "brevity")),  # (3 + 1) / 2
+        replace(vote(2, "down", at=11), reasons=("harmless",)),  # 0: left out
+        replace(vote(4, "down", at=12), reasons=("no criterion",)),
+        vote(6, "up", at=13),
+    ]
+    archive = archived(tmp_path / "a", [*(response(number) for number in (0, 2, 4, 6)), *said])
+    examples, _ = collect(archive, "heed", settings, {"tone": 3.0, "brevity": 1.0, "harmless": 0.0})
+    assert [(thumb.up, thumb.weight) for thumb in examples.thumbs] == [(True, 2.0), (False, 1.0), (True, 1.0)]
+
+
+def test_labels_are_thumbs_by_criterion_the_surer_the_heavier(
+    tmp_path: Path, settings: TrainingSettings
+) -> None:
+    scores = {"tone": 0.9, "brevity": 0.25, "helpful": 0.5}
+    said = Label(
+        event_id="ev-l",
+        feedback_id="fb-l",
+        response_id="chatcmpl-0",
+        time=9.0,
+        subject="s-rater",
+        labels=scores,
+    )
+    earlier = replace(said, event_id="ev-k", time=8.0, labels={"tone": 0.0})
+    archive = archived(tmp_path / "a", [response(0), earlier, said])
+    examples, newest = collect(archive, "heed", settings, {"tone": 2.0})
+    told = [(thumb.reasons, thumb.up, thumb.weight) for thumb in examples.thumbs]
+    assert told == [(("brevity",), False, 0.5), (("tone",), True, pytest.approx(1.6))]
+    assert newest == 9.0
