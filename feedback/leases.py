@@ -47,6 +47,10 @@ class Leases:
             held = self._client.hget(keys.lease(lease), "token")
         check_token(lease, token, held)
 
+    def held(self, lease: str) -> bool:
+        with translated():
+            return bool(self._client.exists(keys.lease(lease)))
+
     def release(self, lease: str, holder: str) -> None:
         with translated():
             self._release(keys=[keys.lease(lease)], args=[holder])

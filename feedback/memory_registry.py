@@ -158,6 +158,9 @@ class MemoryRegistry:
         _, held, until = self._leases.get(lease, ("", None, 0.0))
         check_token(lease, token, held if until > time.monotonic() else None)
 
+    def held(self, lease: str) -> bool:
+        return self._leases.get(lease, ("", 0, 0.0))[2] > time.monotonic()
+
     def release(self, lease: str, holder: str) -> None:
         with self._lock:
             if lease in self._leases and self._leases[lease][0] == holder:

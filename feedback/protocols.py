@@ -309,4 +309,7 @@ class Registry(Protocol):
     def check(self, lease: str, token: int) -> None:
         """Raises LeaseLost unless ``token`` is the newest and the lease has not run out."""
 
+    def held(self, lease: str) -> bool:
+        """Whether anybody has it at this moment."""
+
     def release(self, lease: str, holder: str) -> None: ...

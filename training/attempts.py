@@ -16,6 +16,11 @@ GROWTH = 3.0
 """Each rest over the one before it: eight starts span an hour and a half."""
 
 
+def lease_of(alias: str) -> str:
+    """The lease under which an alias's rounds run."""
+    return f"round:{alias}"
+
+
 def rest(starts: int) -> float:
     """Seconds of rest after a failure of the ``starts``-th start: 5, 15, 45, …"""
     return FIRST_REST * GROWTH ** (starts - 1)

@@ -15,7 +15,7 @@ from pathlib import Path
 from feedback.archive import Archive
 from feedback.errors import LeaseLost, StoreError, StoreUnavailable
 from feedback.protocols import AdapterRecord, AliasRecord, EventLog, Registry
-from training import attempts
+from training.attempts import lease_of, rest
 from training.batching import Batch, collect, open_batch, read, write
 from training.errors import NothingToLearn, RoundCancelled
 from training.learning import Learned, learn
@@ -80,11 +80,6 @@ class Watch:
         except StoreUnavailable:
             return False
         return float(asked) > self.started
-
-
-def lease_of(alias: str) -> str:
-    """The lease under which an alias's rounds run."""
-    return f"round:{alias}"
 
 
 class Round:
@@ -231,11 +226,11 @@ class Round:
         """Told, and begun anew from batch and checkpoint after a rest; after the last start given up."""
         if starts >= self.settings.round_starts:
             return self._given_up(why)
-        rest = attempts.rest(starts)
-        again = f"begun anew in {rest:.0f} s, start {starts + 1} of {self.settings.round_starts}"
+        pause = rest(starts)
+        again = f"begun anew in {pause:.0f} s, start {starts + 1} of {self.settings.round_starts}"
         outcome = Outcome(None, "failed", f"{why} ({again})")
         self.registry.check(lease_of(self.alias.name), self.token)
-        self.status.failed(self.started, None, asdict(outcome), rest)
+        self.status.failed(self.started, None, asdict(outcome), pause)
         return outcome
 
     def _given_up(self, why: str) -> Outcome:

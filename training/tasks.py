@@ -20,7 +20,7 @@ from feedback.registry import RedisRegistry
 from feedback.spool import Spool
 from feedback.store import connect
 from training.app import app
-from training.attempts import rests
+from training.attempts import lease_of, rests
 from training.batching import drop_batches
 from training.settings import TrainingSettings
 from training.status import TRAINING, broke, worked
@@ -131,14 +131,14 @@ def consider(registry: Registry, log: EventLog) -> None:
         state |= {"votes_changed": changed}
         if alias.mode == "off" and not state.get("train_requested"):
             continue
-        if wants_round(state, total, time.time(), own):
+        if wants_round(state, total, time.time(), own) and not registry.held(lease_of(alias.name)):
             train.apply_async(args=[alias.name], expires=4 * settings().tick_seconds)
 
 
 @app.task(name="heed.round")
 def train(alias_name: str) -> None:
     """One round, if it is still due and nobody else runs one."""
-    from training.rounds import Round, heartbeat, lease_of
+    from training.rounds import Round, heartbeat
 
     registry, log = parts()
     chosen = settings()

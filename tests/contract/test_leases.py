@@ -41,6 +41,7 @@ def test_a_lease_that_ran_out_goes_to_the_next_with_a_higher_token(registry: Reg
     first = registry.acquire("train", "a", 0.05)
     assert first is not None
     run_out(registry, "train", first)
+    assert not registry.held("train")
     second = registry.acquire("train", "b", 60)
     assert second == first + 1
     with pytest.raises(LeaseLost):
@@ -60,7 +61,9 @@ def test_only_the_holder_releases(registry: Registry) -> None:
     assert token is not None
     registry.release("train", "b")
     registry.check("train", token)
+    assert registry.held("train")
     registry.release("train", "a")
+    assert not registry.held("train")
     with pytest.raises(LeaseLost):
         registry.check("train", token)
     assert registry.acquire("train", "b", 60) == token + 1
