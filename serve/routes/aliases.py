@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 
 from feedback.errors import Conflict, UnknownRecord
 from feedback.protocols import AliasRecord
+from feedback.thresholds import check_thresholds
 from serve.auth import PRODUCT
 from serve.gateway import Gateway
 from serve.routes.parts import Parts, json_answer, listing
@@ -51,6 +52,7 @@ def create(body: AliasBody, parts: Parts) -> Response:
     """A new alias; it serves the base until its first adapter is promoted."""
     fields = body.model_dump(exclude_unset=True, exclude={"version"})
     kept = {name: value for name, value in fields.items() if value is not None}
+    check_thresholds(body.thresholds or {})
     return json_answer(shown(parts.registry.put_alias(AliasRecord(**kept))), 201)
 
 
@@ -65,6 +67,7 @@ def change(name: str, body: AliasPatch, parts: Parts) -> Response:
     """Change the fields given. New weights are in force at the next training round."""
     fields = body.model_dump(exclude_unset=True, exclude={"version"})
     kept = {field: value for field, value in fields.items() if value is not None}
+    check_thresholds(body.thresholds or {})
     for last in (False, False, True):
         record = parts.registry.alias(name)
         if body.version is not None and body.version != record.version:

@@ -1,0 +1,69 @@
+"""The numbers of the loop that an alias may set for itself, with their bounds.
+
+The workers take their defaults from the environment (``HEED_<NAME>``) and each alias's own from its record; the
+gateway refuses what the workers could not work with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, Field, ValidationError
+
+from feedback.errors import InvalidRecord
+
+
+class Thresholds(BaseModel):
+    """When a round starts, what counts in it, and what lets an adapter through."""
+
+    round_min_votes: int = Field(default=50, ge=1, description="new votes that start a round at once")
+    round_quiet_votes: int = Field(
+        default=20, ge=1, description="new votes that start one when voting pauses"
+    )
+    round_quiet_seconds: float = Field(default=8.0, ge=0, description="how long a pause in voting is")
+    round_starts: int = Field(
+        default=8,
+        ge=1,
+        description="how often one round is begun, when it fails or dies, before it is given up",
+    )
+    round_max_votes: int = Field(default=20_000, ge=100, description="newest standing votes in a batch")
+    subject_share: float = Field(
+        default=0.05, gt=0, le=1, description="most of a batch's weight that one subject may have"
+    )
+    subject_floor: float = Field(
+        default=5.0, ge=1, description="votes of one subject that always count whole"
+    )
+    holdout_share: float = Field(
+        default=0.1, ge=0, lt=1, description="share of prompts whose votes only judge"
+    )
+    sft_min_corrections: int = Field(default=8, ge=1, description="corrections that call for fine-tuning")
+    ppo_seconds: float = Field(default=45.0, gt=0, description="longest PPO run, seconds of wall clock")
+    gate_prompts: int = Field(default=256, ge=16, description="prompts on which the gate compares")
+    gate_max_kl: float = Field(default=15.0, gt=0, description="nats a reply from the base, at most")
+    gate_max_repetition: float = Field(default=0.1, ge=0, description="rise of repeated 4-grams, at most")
+    gate_min_length: float = Field(
+        default=0.15, gt=0, description="mean length over the served one's, at least"
+    )
+    gate_max_length: float = Field(
+        default=4.0, gt=0, description="mean length over the served one's, at most"
+    )
+    gate_eos_margin: float = Field(
+        default=0.02, ge=0, description="fall of the share of ended replies, at most"
+    )
+    review_stage_seconds: float = Field(default=10.0, ge=0, description="how long a stage lasts at least")
+    review_ready_seconds: float = Field(
+        default=120.0, gt=0, description="how long a candidate may take to be proved on every engine"
+    )
+
+
+def check_thresholds(thresholds: Mapping[str, float]) -> None:
+    """Raises InvalidRecord naming the first that is no threshold, or out of its bounds."""
+    for name in thresholds:
+        if name not in Thresholds.model_fields:
+            known = ", ".join(sorted(Thresholds.model_fields))
+            raise InvalidRecord(f"thresholds.{name}", f"is not one of {known}")
+    try:
+        Thresholds.model_validate(dict(thresholds))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidRecord(f"thresholds.{first['loc'][0]}", first["msg"]) from error
