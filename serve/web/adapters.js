@@ -1,8 +1,9 @@
 // The adapters of an alias: state, why, the gate's checks, and what a person may do about it.
 
 import { post } from "./api.js";
+import { drawRun } from "./curve.js";
 import { confirmed, h } from "./dom.js";
-import { ago, figure, short } from "./loopstate.js";
+import { ago, counted, figure, short } from "./loopstate.js";
 
 const KIND = { live: "good", canary: "warn", candidate: "warn", rejected: "bad", retired: "" };
 const open = new Set(); // ids whose details are unfolded
@@ -34,11 +35,22 @@ function inside(adapter, refresh, failed) {
   const path = `/v1/adapters/${adapter.id}`;
   const may = (states) => states.includes(adapter.state);
   return h("div", { class: "inside" },
-    h("p", { class: "small soft" }, h("span", { class: "mono" }, adapter.id), ` · continued from ${adapter.parent ? short(adapter.parent) : "the base"} · ready on ${adapter.engines_ready?.length ?? 0} engines`),
+    h("p", { class: "small soft" }, h("span", { class: "mono" }, adapter.id), ` · continued from ${adapter.parent ? short(adapter.parent) : "the base"} · ready on ${counted(adapter.engines_ready?.length ?? 0, "engine")}`),
+    adapter.reason && h("p", { class: "small" }, adapter.reason),
+    run(adapter.training),
     adapter.gate && gate(adapter.gate),
     h("div", { class: "row" },
       may(["candidate", "canary", "retired"]) && h("button", { type: "button", on: { click: () => act(`${path}/promote`, `Make ${short(adapter.id)} live?`, "It answers all chats of the alias from now on. What is live now is kept to roll back to.", "Make it live") } }, "Make it live"),
       may(["candidate", "canary"]) && h("button", { type: "button", class: "danger", on: { click: () => act(`${path}/retire`, `Retire ${short(adapter.id)}?`, "It will not be tried any further.", "Retire") } }, "Retire")));
+}
+
+/** How its PPO run went. */
+function run(training) {
+  const ppo = training?.ppo;
+  if (!ppo) return null;
+  return h("div", { class: "inside" },
+    h("p", { class: "small soft figures" }, `PPO: ${figure(ppo.samples)} samples in ${figure(ppo.steps)} steps, reward ${figure(ppo.reward_first)} to ${figure(ppo.reward_last)}${ppo.stopped ? `; ended: ${ppo.stopped}` : ""}`),
+    drawRun(training.curve ?? []));
 }
 
 function gate(report) {

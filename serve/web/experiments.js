@@ -19,6 +19,7 @@ function drawList() {
 function choose(name) {
   chosen = name;
   drawn = "";
+  looking();
   location.hash = encodeURIComponent(name);
   drawList();
   refresh();
@@ -43,7 +44,7 @@ function drawActions(record) {
     if (check()) change(record, { shares: Object.fromEntries(values()) });
   });
   async function stop() {
-    if (await confirmed(`Stop ${record.name}?`, "All users go back to the live adapter. No request fails.", "Stop it")) change(record, { status: "stopped" });
+    if (await confirmed(`Stop ${record.name}?`, "All users go back to the live adapter. No request fails.", "Stop it", "danger")) change(record, { status: "stopped" });
   }
   return form;
 }
@@ -60,8 +61,15 @@ async function change(record, body) {
 }
 
 function failed(error) {
+  $("report").querySelector("[role=status]")?.remove();
   $("error").hidden = false;
   $("error").textContent = error.message;
+}
+
+function looking() {
+  $("acting").hidden = true;
+  $("report").hidden = false;
+  $("report").replaceChildren(h("p", { class: "card row soft", role: "status" }, h("span", { class: "spin", "aria-hidden": "true" }), "Reading the report…"));
 }
 
 async function refresh() {
@@ -71,10 +79,13 @@ async function refresh() {
     drawList();
     const record = known.find((one) => one.name === chosen);
     $("nothing").hidden = Boolean(record);
-    $("report").hidden = $("acting").hidden = !record;
-    if (!record) return;
+    if (!record) {
+      $("report").hidden = $("acting").hidden = true;
+      return;
+    }
     const report = await get(`/v1/experiments/${encodeURIComponent(record.name)}/report`);
     if (record.name !== chosen) return;
+    $("report").hidden = $("acting").hidden = false;
     $("error").hidden = true;
     $("report").replaceChildren(...drawReport(report, record));
     const now = `${record.name} ${record.version}`;
@@ -93,4 +104,5 @@ async function watch() {
 }
 
 $("make").addEventListener("click", () => newExperiment(async (body) => choose((await post("/v1/experiments", body)).name)));
+looking();
 watch();

@@ -2,9 +2,11 @@
 
 import { get, post } from "./api.js";
 import { drawAdapters } from "./adapters.js";
-import { $, confirmed, h, shape } from "./dom.js";
-import { ago, duration, figure, percent, picture, short } from "./loopstate.js";
-import { drawPipeline, drawStep, drawTrend } from "./pipeline.js";
+import { drawCurve } from "./curve.js";
+import { $, confirmed, h } from "./dom.js";
+import { ago, counted, duration, figure, percent, picture, short } from "./loopstate.js";
+import { drawPipeline, drawStep } from "./pipeline.js";
+import { drawRounds } from "./rounds.js";
 import "./ready.js";
 
 const EVERY = 1000; // milliseconds
@@ -23,14 +25,14 @@ function place(id, source, make) {
 function draw(now) {
   const { adapters, rounds, reward, last } = now;
   place("stages", [now.stage, now.waiting, now.batch, reward?.accuracy, now.progress, now.share, now.live, now.up, now.inFlight, adapters], () => drawPipeline(now));
-  place("step", [now.step, now.progress, now.eta, now.figures, now.waiting, now.canary, now.candidate, now.asked, now.share], () => drawStep(now));
+  place("step", [now.step, now.progress, now.eta, now.figures, now.waiting, now.canary, now.candidate, now.asked, now.share, now.run.length, now.enough, now.retryAt && Math.floor(Date.now() / 1000)], () => drawStep(now));
   $("told").textContent = now.step ? `Running: ${now.step}` : ""; // once a step, not once a second
   place("tiles", [now.waiting, now.total, now.freshness, now.live, now.spooled], () => tiles(now));
   place("reward", [reward, adapters.length], () => rewardCard(now));
   place("batch", [now.batch, Math.floor(Date.now() / 5000)], () => batchCard(now.batch));
   place("adapters", [adapters, Math.floor(Date.now() / 30000)], () => (adapters.length ? drawAdapters(adapters, refresh, failed) : h("li", { class: "empty" }, "No adapter yet: the base answers.")));
-  place("rounds", [rounds, last, Math.floor(Date.now() / 30000)], () => roundRows(rounds.length ? rounds : last ? [last] : []));
-  place("engines", now.engines, () => now.engines.map((one) => h("li", { class: "row" }, h("span", { class: `pill ${one.up ? "good" : "bad"}` }, one.up ? "up" : "down"), one.name, h("span", { class: "soft small" }, `${one.ready?.length ?? 0} adapters ready, ${one.in_flight ?? 0} in flight`))));
+  place("rounds", [rounds, last, Math.floor(Date.now() / 30000)], () => drawRounds(rounds.length ? rounds : last ? [last] : []));
+  place("engines", now.engines, () => now.engines.map((one) => h("li", { class: "row" }, h("span", { class: `pill ${one.up ? "good" : "bad"}` }, one.up ? "up" : "down"), one.name, h("span", { class: "soft small" }, `${counted(one.ready?.length ?? 0, "adapter")} ready, ${one.in_flight ?? 0} in flight`))));
   place("workers", [now.workers, Math.floor(Date.now() / 5000)], () => workers(now.workers));
   $("mode").textContent = { auto: "automatic", approve: "by approval", off: "off" }[now.mode] ?? now.mode;
   $("rollback").disabled = now.live === null;
@@ -50,12 +52,12 @@ function tiles(now) {
 function rewardCard({ reward, adapters }) {
   if (!reward) return h("p", { class: "empty" }, "None yet.");
   const past = adapters.map((one) => one.training?.reward_model?.accuracy).filter((value) => typeof value === "number").reverse();
-  const values = past.at(-1) === reward.accuracy ? past : [...past, reward.accuracy];
+  const values = (past.at(-1) === reward.accuracy ? past : [...past, reward.accuracy]).filter((value) => typeof value === "number");
   return [
     h("p", {}, h("strong", { class: "big figures" }, percent(reward.accuracy, 1)), h("span", { class: "soft small" }, ` of ${reward.holdout ?? "the"} held-out votes ordered as people did`)),
-    drawTrend(values.filter((value) => typeof value === "number"), shape),
+    values.length > 1 && drawCurve("by round", values, { mark: 0.5, shown: (value) => percent(value, 1) }),
     pairs([["calibration error", figure(reward.calibration_error)], ["comparisons", reward.pairs], ["thumbs", reward.thumbs], ["judge", percent(reward.judge_accuracy, 1)]]),
-  ];
+  ].filter(Boolean);
 }
 
 function batchCard(batch) {
@@ -65,22 +67,13 @@ function batchCard(batch) {
 
 const pairs = (rows) => h("dl", { class: "figures small" }, rows.filter(([, value]) => value !== undefined && value !== null).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value)))));
 
-function roundRows(rounds) {
-  if (!rounds.length) return h("tr", {}, h("td", { colSpan: 5, class: "empty" }, "No round has run yet."));
-  return rounds.map((one) => h("tr", {},
-    h("td", { class: "brief" }, ago(one.ended)),
-    h("td", { class: "number" }, duration(one.seconds)),
-    h("td", {}, h("span", { class: `pill ${one.verdict === "candidate" ? "good" : ["rejected", "failed"].includes(one.verdict) ? "bad" : ""}` }, one.verdict ?? "ended")),
-    h("td", { class: "mono" }, one.adapter ? short(one.adapter) : "–"),
-    h("td", { class: "soft" }, one.reason ?? "")));
-}
-
-/** When each task of the schedule last ended well; silence is told, since then votes only gather. */
+/** When each task of the schedule last ended well; failures and silence are told, since then votes only gather. */
 function workers(beats) {
   if (beats === null) return "";
-  const newest = Math.max(0, ...beats.map(([, time]) => time));
-  if (Date.now() / 1000 - newest > SILENT) return h("span", { class: "pill warn wrap" }, newest ? `workers silent, last seen ${ago(newest)}` : "no worker has reported: votes are kept, nothing is trained");
-  return h("span", { class: "soft" }, beats.map(([task, time]) => `${task}: ${ago(time)}`).join(" · "));
+  const newest = Math.max(0, ...beats.map(({ ok }) => ok));
+  const broken = beats.filter(({ ok, failed: at }) => at > ok).map(({ task, failed: at, why }) => h("p", { class: "error" }, `${task} failed ${ago(at)}: ${why}`));
+  if (Date.now() / 1000 - newest > SILENT) return [...broken, h("span", { class: "pill warn wrap" }, newest ? `workers silent, last seen ${ago(newest)}` : "no worker has reported: votes are kept, nothing is trained")];
+  return [...broken, h("span", { class: "soft" }, beats.map(({ task, ok }) => `${task}: ${ago(ok)}`).join(" · "))];
 }
 
 function failed(error) {
@@ -135,6 +128,6 @@ async function act(path, body) {
 alias.addEventListener("change", () => { drawn.clear(); refresh(); });
 $("train").addEventListener("click", () => act("/v1/loop/train"));
 $("rollback").addEventListener("click", async () => {
-  if (await confirmed("Roll back?", "The alias goes back to what was live before. The adapter that is live now is rejected. No request fails.", "Roll back")) act("/v1/rollback", { reason: "from the loop page" });
+  if (await confirmed("Roll back?", "The alias goes back to what was live before. The adapter that is live now is rejected. No request fails.", "Roll back", "danger")) act("/v1/rollback", { reason: "from the loop page" });
 });
 start();

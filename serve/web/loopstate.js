@@ -22,6 +22,8 @@ export function picture(loop, adapters, experiments) {
     spooled: loop.spooled_events ?? 0,
     step: loop.step ?? null, progress: loop.progress ?? null, eta: loop.eta_seconds ?? null,
     figures: loop.step ? loop.figures ?? {} : {},
+    run: loop.step === "ppo" ? seen(loop) : [],
+    enough: loop.round_min_votes ?? null, retryAt: loop.retry_at ?? null,
     stage, passed: stage === null ? [] : STAGES.map(([name]) => name).slice(2, STAGES.findIndex(([name]) => name === stage)),
     asked: Boolean(loop.train_requested),
     batch: loop.last_batch ?? null,
@@ -29,7 +31,7 @@ export function picture(loop, adapters, experiments) {
     last: loop.last_round ?? null,
     rounds: loop.history ?? [],
     freshness: loop.freshness_seconds ?? loop.metrics?.freshness_seconds ?? null,
-    workers: loop.workers ? Object.entries(loop.workers).map(([task, beat]) => [task, beat?.last_success ?? 0]).sort() : null,
+    workers: loop.workers ? Object.entries(loop.workers).map(([task, beat]) => ({ task, ok: beat?.last_success ?? 0, failed: beat?.last_failure ?? 0, why: beat?.why ?? "" })).sort((a, b) => a.task.localeCompare(b.task)) : null,
     engines, up: engines.filter((one) => one.up).length,
     inFlight: engines.reduce((sum, one) => sum + (one.in_flight ?? 0), 0),
     canary, candidate, running,
@@ -38,11 +40,20 @@ export function picture(loop, adapters, experiments) {
   };
 }
 
+const steps = { begun: null, seen: [] }; // of the PPO run that is watched
+
+/** The figures of the running PPO's steps, as far as this page has seen them. */
+function seen({ step_started: begun, figures }) {
+  if (steps.begun !== begun) Object.assign(steps, { begun, seen: [] });
+  if (figures?.samples > (steps.seen.at(-1)?.samples ?? 0)) steps.seen.push(figures);
+  return steps.seen;
+}
+
 /** What stands under a stage's name. */
 export function saying(stage, now) {
   const gate = now.adapters.find((one) => one.gate)?.gate;
   switch (stage) {
-    case "chat": return now.inFlight ? `${now.inFlight} in flight` : `${now.up} of ${now.engines.length} engines up`;
+    case "chat": return now.inFlight ? `${now.inFlight} in flight` : `${now.up} of ${counted(now.engines.length, "engine")} up`;
     case "votes": return `${now.waiting} waiting`;
     case "batch": return now.batch ? `${now.batch.votes ?? "?"} votes` : "none yet";
     case "reward": return now.reward?.accuracy === undefined ? "none yet" : `${percent(now.reward.accuracy)} right`;
@@ -57,6 +68,9 @@ function klOf(now) {
   const run = now.adapters.find((one) => one.training?.ppo)?.training.ppo;
   return run ? `${run.samples} samples` : "none yet";
 }
+
+/** ``1 vote``, ``2 votes``. */
+export const counted = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
 
 export const percent = (share, digits = 0) => (typeof share === "number" ? `${(100 * share).toFixed(digits)} %` : "–");
 

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { drawIntervals } from "./intervals.js";
-import { ago, duration, figure, percent } from "./loopstate.js";
+import { ago, duration, figure, percent, short } from "./loopstate.js";
 
 const ACTIONS = { wait: "Wait", promote: "Promote", roll_back: "Roll back", stop: "Stop" };
 const SRM_ALARM = 100; // evidence from which the split counts as broken
@@ -13,12 +13,12 @@ export function drawReport(report, record) {
 }
 
 function verdicts(report, record) {
-  const said = (report.verdicts ?? []).map((one) => h("div", { class: `verdict ${one.action}` }, h("strong", {}, `${one.arm}: ${ACTIONS[one.action] ?? one.action}`), h("span", { class: "soft" }, one.reason)));
+  const said = (report.verdicts ?? []).map((one) => h("div", { class: `verdict ${one.action}` }, h("strong", {}, `${one.arm}: ${ACTIONS[one.action] ?? one.action}`), h("span", { class: "soft" }, `${one.reason[0].toUpperCase()}${one.reason.slice(1)}.`)));
   const evidence = report.srm_evidence;
   const broken = typeof evidence === "number" && evidence >= SRM_ALARM;
   return h("section", { class: "card" },
     h("h2", {}, "Verdict"), h("div", { class: "bars" }, said.length ? said : h("p", { class: "empty" }, "None.")),
-    h("p", { class: "small soft figures" }, `Sample ratio: ${broken ? "the split does not match its shares, so compare nothing" : "no sign of a broken split"} (evidence ${figure(evidence)}). `,
+    h("p", { class: "small soft figures ratio" }, `Sample ratio: ${broken ? "the split does not match its shares, so compare nothing" : "no sign of a broken split"} (evidence ${figure(evidence)}). `,
       `Run by ${record.owner === "loop" ? "the loop" : "people"}. These figures hold whenever they are looked at.`));
 }
 
@@ -27,18 +27,19 @@ function rates(arms) {
     arms.some((arm) => arm.compared > 0) && h("div", {}, h("h2", {}, "Comparisons won"), drawIntervals(arms, "win_rate")));
 }
 
-const COLUMNS = [
-  ["share", (arm) => percent(arm.share)], ["exposures", (arm) => arm.exposures], ["subjects", (arm) => arm.subjects], ["votes", (arm) => arm.votes],
+const FIGURES = [
+  ["adapter", (arm) => short(arm.adapter)], ["share", (arm) => percent(arm.share)], ["exposures", (arm) => arm.exposures], ["subjects", (arm) => arm.subjects], ["votes", (arm) => arm.votes],
   ["up", (arm) => arm.up], ["P(best)", (arm) => (arm.votes ? percent(arm.probability_best, 1) : "–")], ["expected loss", (arm) => (arm.votes ? percent(arm.expected_loss, 2) : "–")],
   ["errors", (arm) => percent(arm.guardrails?.error_rate, 2)], ["mean time", (arm) => seconds(arm.guardrails?.duration_seconds)], ["mean tokens", (arm) => figure(arm.guardrails?.completion_tokens)],
 ];
 
 const seconds = (value) => (typeof value === "number" ? (value < 10 ? `${value.toFixed(2)} s` : duration(value)) : "–");
 
+/** A row a figure and a column an arm, so that what is to be compared stands side by side. */
 function table(arms) {
   return h("section", { class: "card" }, h("h2", {}, "Arms"), h("div", { class: "scroll" }, h("table", {},
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "arm"), h("th", { scope: "col" }, "adapter"), COLUMNS.map(([name]) => h("th", { scope: "col", class: "number" }, name)))),
-    h("tbody", {}, arms.map((arm) => h("tr", {}, h("th", { scope: "row" }, arm.name), h("td", { class: "mono" }, arm.adapter ?? "base"), COLUMNS.map(([, value]) => h("td", { class: "number" }, String(value(arm))))))))));
+    h("thead", {}, h("tr", {}, h("td"), arms.map((arm) => h("th", { scope: "col", class: "number" }, arm.name)))),
+    h("tbody", {}, FIGURES.map(([name, value]) => h("tr", {}, h("th", { scope: "row" }, name), arms.map((arm) => h("td", { class: "number" }, String(value(arm))))))))));
 }
 
 function criteria(arms) {

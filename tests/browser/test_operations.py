@@ -67,7 +67,7 @@ def fill(redis_url: str) -> None:
         "heed",
         {
             **RUNNING,
-            "figures": {"reward": 0.52, "kl": 6.2},
+            "round_min_votes": 50,
             "last_batch": {"id": "b-7", "votes": 412, "prompts": 388, "newest_vote": now},
             "last_reward_model": {"accuracy": 0.781, "holdout": 41, "calibration_error": 0.06},
             "history": [
@@ -95,7 +95,8 @@ async def test_the_loop_page_shows_the_votes_that_wait_and_the_running_step(
     await expect(page.locator(".stage.batch")).to_contain_text("412 votes")
     await expect(page.locator("#reward")).to_contain_text("78.1 %")
     await expect(page.locator("#tiles")).to_contain_text("1 min 34 s")
-    await expect(page.locator("#rounds")).to_contain_text("wins too little")
+    await expect(page.locator("#rounds")).to_contain_text("Wins too little.")
+    await expect(page.locator("#rounds")).to_contain_text("It did not pass the gate; users never see it.")
     await expect(page.locator("#workers")).to_contain_text("consider: just now")
     await page.screenshot(path=tmp_path / "loop.png", full_page=True)
 
@@ -117,6 +118,53 @@ async def test_a_step_that_moves_on_is_drawn_without_a_reload(page: Page, url: s
     registry.set_loop("heed", {"step": "gate", "progress": 0.0, "eta_seconds": None})
     await expect(page.locator(".stage.lit")).to_contain_text("Gate")
     registry.set_loop("heed", RUNNING)
+
+
+async def test_reward_and_kl_of_a_run_are_drawn_as_its_steps_come(
+    page: Page, url: str, own_redis: str
+) -> None:
+    registry = RedisRegistry(connect(own_redis))
+    began = {"step": "ppo", "step_started": time.time()}
+    for step, (reward, kl) in enumerate([(0.1, 0.0), (0.4, 1.5), (0.52, 6.2)], 1):
+        figures = {"samples": 64.0 * step, "reward_last": reward, "kl_base_nats": kl, "tokens": 21.0}
+        registry.set_loop("heed", {**RUNNING, **began, "figures": figures})
+        if step == 1:
+            await page.goto(f"{url}/loop")
+        await expect(page.locator("#step dl")).to_contain_text(f"{64 * step}")
+    await expect(page.get_by_role("img", name="Reward: from 0.1 to 0.52")).to_be_visible()
+    await expect(
+        page.get_by_role("img", name="KL from the base, nats a reply: from 0 to 6.2")
+    ).to_be_visible()
+    assert await page.locator("#step polyline").first.evaluate("one => one.points.length") == 3
+
+
+async def test_an_idle_loop_tells_how_far_the_votes_are_from_a_round(
+    page: Page, url: str, own_redis: str
+) -> None:
+    registry = RedisRegistry(connect(own_redis))
+    registry.set_loop("heed", {"step": None, "progress": None, "waiting_votes": 3})
+    await page.goto(f"{url}/loop")
+    await expect(page.locator("#step")).to_contain_text("3 of 50 votes that start a round.")
+    towards = page.get_by_role("progressbar", name="Votes towards the next round")
+    assert [await towards.get_attribute(name) for name in ("value", "max")] == ["3", "50"]
+    registry.set_loop("heed", {"retry_at": time.time() + 60})
+    await expect(page.locator("#step")).to_contain_text("The last round broke off and is begun anew in")
+    registry.set_loop("heed", {**RUNNING, "retry_at": None})
+
+
+async def test_a_task_that_failed_tells_why(page: Page, url: str, own_redis: str) -> None:
+    registry = RedisRegistry(connect(own_redis))
+    failure = {
+        "last_success": time.time() - 5,
+        "last_failure": time.time(),
+        "why": "OSError: the disk is full",
+    }
+    registry.set_loop("_workers", {"archive": failure})
+    await page.goto(f"{url}/loop")
+    await expect(page.locator("#workers .error")).to_have_text(
+        "archive failed just now: OSError: the disk is full"
+    )
+    registry.set_loop("_workers", {"archive": {"last_success": time.time()}})
 
 
 async def test_a_round_asked_for_by_hand_reaches_the_store(page: Page, url: str, own_redis: str) -> None:
