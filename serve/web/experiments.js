@@ -67,7 +67,6 @@ function failed(error) {
 }
 
 function looking() {
-  $("acting").hidden = true;
   $("report").hidden = false;
   $("report").replaceChildren(h("p", { class: "card row soft", role: "status" }, h("span", { class: "spin", "aria-hidden": "true" }), "Reading the report…"));
 }
@@ -83,19 +82,25 @@ async function refresh() {
       $("report").hidden = $("acting").hidden = true;
       return;
     }
+    act(record);
     const report = await get(`/v1/experiments/${encodeURIComponent(record.name)}/report`);
     if (record.name !== chosen) return;
-    $("report").hidden = $("acting").hidden = false;
+    $("report").hidden = false;
     $("error").hidden = true;
     $("report").replaceChildren(...drawReport(report, record));
-    const now = `${record.name} ${record.version}`;
-    if (drawn === now) return;
-    drawn = now;
-    $("name").textContent = record.name;
-    $("actions").replaceChildren(drawActions(record));
   } catch (error) {
     failed(error);
   }
+}
+
+/** The experiment's name and form, drawn anew only when it has changed. */
+function act(record) {
+  $("acting").hidden = false;
+  const now = `${record.name} ${record.version}`;
+  if (drawn === now) return;
+  drawn = now;
+  $("name").textContent = record.name;
+  $("actions").replaceChildren(drawActions(record));
 }
 
 async function watch() {
