@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from deploy.store_access import open_store
 from feedback import forget
+from feedback.errors import InvalidRecord
 from feedback.protocols import Registry
 
 WAIT_SECONDS, POLL_SECONDS = 60.0, 0.5
+PSEUDONYM = re.compile(r"s-[0-9a-f]{24}")
 
 
 def forget_subject(subject: str, wait_seconds: float = WAIT_SECONDS) -> str:
-    """Note the wish, and say what has become of it after a while. Raises NotRunning, StoreUnavailable."""
+    """Note the wish, and say what has become of it after a while. Raises InvalidRecord for what is no
+    pseudonym, NotRunning, StoreUnavailable.
+    """
+    if not PSEUDONYM.fullmatch(subject):  # a user's own name would be "forgotten" and nothing gone
+        raise InvalidRecord(
+            "SUBJECT", f"{subject!r} is no pseudonym (s- and 24 hex digits): GET /v1/me as the user tells it"
+        )
     registry = open_store().registry
     receipt = forget.request(registry, subject)
     deadline = time.monotonic() + wait_seconds

@@ -207,9 +207,9 @@ LIKED_FROM: Mapping[str, float] = {
 
 
 def preference(name: str) -> Preference:
-    """The preference of that name. Raises UnknownRecord."""
-    from feedback.errors import UnknownRecord
+    """The preference of that name. Raises InvalidRecord."""
+    from feedback.errors import InvalidRecord
 
     if name not in PREFERENCES:
-        raise UnknownRecord("preference", f"{name} (there are {', '.join(PREFERENCES)})")
+        raise InvalidRecord("--preference", f"{name!r} is not one of {', '.join(PREFERENCES)}")
     return PREFERENCES[name]

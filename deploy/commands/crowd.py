@@ -42,6 +42,8 @@ def simulate(
         for name, score in PREFERENCES.items():
             print(f"{name:<16} {(score.__doc__ or '').strip()}")
         return
+    if json_file is not None and not json_file.absolute().parent.is_dir():  # not only after all the votes
+        raise typer.BadParameter(f"--json {json_file}: there is no folder {json_file.parent}")
     from deploy.client import find_url
     from deploy.simulate import CrowdSettings
     from deploy.simulate_run import run_crowd

@@ -50,15 +50,10 @@ def export(
 ) -> None:
     """Write the feedback as NDJSON, in the form trainers read."""
     from deploy.client import find
+    from deploy.export_file import write_whole
 
-    draft = out.with_name(f".{out.name}.part")
-    lines = 0
-    with draft.open("wb") as sink:
-        for chunk in find(url).stream("/v1/feedback/export", format=form, since=since):
-            sink.write(chunk)
-            lines += chunk.count(b"\n")
-    draft.replace(out)
-    print(f"{lines} lines in {out}")
+    chunks = find(url).stream("/v1/feedback/export", format=form, since=since)
+    print(f"{write_whole(out, chunks)} lines in {out}")
 
 
 def forget(subject: Annotated[str, typer.Argument(help="The pseudonym, s-…, as events show it.")]) -> None:

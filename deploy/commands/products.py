@@ -171,11 +171,9 @@ def alias_body(
     guidelines: str | None, criteria: list[str] | None, mode: str | None, thresholds: list[str] | None
 ) -> dict[str, Any]:
     """Only what was said on the command line."""
-    from pathlib import Path
-
     body: dict[str, Any] = {}
     if guidelines is not None:
-        body["guidelines"] = Path(guidelines[1:]).read_text() if guidelines.startswith("@") else guidelines
+        body["guidelines"] = read_guidelines(guidelines)
     if mode is not None:
         body["mode"] = mode
     if criteria:
@@ -183,6 +181,18 @@ def alias_body(
     if thresholds:
         body["thresholds"] = dict(parse_number(text, "--threshold") for text in thresholds)
     return body
+
+
+def read_guidelines(text: str) -> str:
+    """The text itself, or with @ what is in the file. Raises BadParameter."""
+    from pathlib import Path
+
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).expanduser().read_text()
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"--guidelines {text!r} cannot be read ({error})") from error
 
 
 def parse_number(text: str, option: str) -> tuple[str, float]:

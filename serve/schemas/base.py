@@ -14,6 +14,7 @@ Id = Annotated[str, Field(min_length=1, max_length=512)]
 Identifier = Annotated[str, Field(min_length=1, max_length=256)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # how much a criterion's votes count
 
 
 class Body(BaseModel):

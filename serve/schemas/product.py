@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from serve.schemas.base import Body, Criterion, Finite, Name, Unit
+from serve.schemas.base import Body, Criterion, Finite, Name, Unit, Weight
 
 
 class AliasPatch(Body):
     """Fields to change; absent ones stay."""
 
     guidelines: Annotated[str, Field(max_length=32_000)] | None = None
-    criteria: Annotated[dict[Criterion, Finite], Field(max_length=32)] | None = None
+    criteria: Annotated[dict[Criterion, Weight], Field(max_length=32)] | None = None
     mode: Literal["auto", "approve", "off"] | None = None
     thresholds: Annotated[dict[Criterion, Finite], Field(max_length=64)] | None = None
     version: Annotated[int, Field(ge=0)] | None = Field(

@@ -42,6 +42,7 @@ def arm(**sampling: Any) -> dict[str, Any]:
     ("method", "path", "body", "param"),
     [
         ("PATCH", "/v1/aliases/heed", {"criteria": {"helpful": NAN}}, "criteria.helpful"),
+        ("PATCH", "/v1/aliases/heed", {"criteria": {"helpful": -1}}, "criteria.helpful"),
         ("PATCH", "/v1/aliases/heed", {"criteria": {"helpful": "1"}}, "criteria.helpful"),
         ("PATCH", "/v1/aliases/heed", {"criteria": {"Bad": 1}}, "criteria.Bad"),
         ("PATCH", "/v1/aliases/heed", {"thresholds": {"round_min_votes": float("inf")}}, "thresholds.round_min_votes"),

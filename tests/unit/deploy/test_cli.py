@@ -4,14 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
 
 from deploy.commands.products import alias_body, parse_arm, parse_number
+from deploy.errors import RequestRefused
+from deploy.export_file import write_whole
 from deploy.settings_table import rows
 from deploy.show import table, written
+from feedback.errors import InvalidRecord
 from tests.servers import ROOT
 
 HEAVY = (
@@ -109,6 +113,43 @@ def test_a_setting_that_does_not_parse_is_named_with_its_value(tmp_path: Path) -
     assert "HEED_PORT" in ran.stderr
     assert "'many'" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "named"),
+    [
+        (("aliases", "set", "heed", "--guidelines", "@/no/such/file"), 2, "--guidelines"),
+        (("forget", "alice"), 1, "SUBJECT"),
+        (("forget", "s-abc"), 1, "s-abc"),
+        (("simulate", "--preference", "kind", "--url", "http://127.0.0.1:9"), 1, "--preference"),
+        (("simulate", "--json", "/no/such/folder/x", "--url", "http://127.0.0.1:9"), 2, "--json"),
+        (("experiments", "create", "e", "--arm", "a=base"), 2, "--arm"),
+    ],
+)
+def test_what_is_wrong_on_the_command_line_is_named(
+    tmp_path: Path, command: tuple[str, ...], status: int, named: str
+) -> None:
+    ran = heed(tmp_path, *command)
+    assert ran.returncode == status, ran.stderr
+    assert named in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_an_export_that_breaks_off_leaves_what_stood_in_the_file(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.write_bytes(b"before")
+
+    def broken() -> Iterator[bytes]:
+        yield b"line\n"
+        raise RequestRefused(422, "no")
+
+    with pytest.raises(RequestRefused):
+        write_whole(out, broken())
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("out", b"before")]
+    assert write_whole(out, [b"a\nb\n", b"c\n"]) == 3
+    assert out.read_bytes() == b"a\nb\nc\n"
+    with pytest.raises(InvalidRecord, match="cannot be written"):
+        write_whole(tmp_path / "none" / "out", [b""])
 
 
 def test_settings_are_listed_once_each_with_type_default_and_description(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from deploy.preferences import (
     shortness,
     substance,
 )
-from feedback.errors import UnknownRecord
+from feedback.errors import InvalidRecord
 from training.starter.corpus import intents
 from training.starter.replies import draw_behaviour
 from training.starter.replies import reply as starter_reply
@@ -107,5 +107,5 @@ def test_every_preference_has_a_bar_for_a_thumb_up_that_splits_the_base() -> Non
 
 
 def test_an_unknown_preference_is_named_with_those_there_are() -> None:
-    with pytest.raises(UnknownRecord, match=r"nice.*polite_helpful"):
+    with pytest.raises(InvalidRecord, match=r"nice.*polite_helpful"):
         preference("nice")
