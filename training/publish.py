@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import time
@@ -15,10 +16,21 @@ import orjson
 import torch
 
 from feedback.durable import fsync_folder
-from feedback.manifest import Manifest, adapter_id, fingerprint, read_manifest, sha256_of, write_manifest
+from feedback.errors import InvalidRecord
+from feedback.manifest import (
+    Manifest,
+    adapter_id,
+    fingerprint,
+    read_manifest,
+    sha256_of,
+    verify_files,
+    write_manifest,
+)
 from feedback.protocols import AdapterRecord, AdapterState, Registry
 from training.reference import Tokens, token_logprobs
 from training.trunk import Trunk
+
+logger = logging.getLogger(__name__)
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 PROBES = (
@@ -121,8 +133,13 @@ def publish(
 
 def _left(adapters_dir: Path, alias: str, digest: str) -> Manifest | None:
     """The manifest of a whole folder with these bytes that was published for the alias."""
-    for folder in adapters_dir.glob(f"a-*-{digest[:12]}"):
-        manifest = read_manifest(folder)
+    for folder in sorted(adapters_dir.glob(f"a-*-{digest[:12]}")):
+        try:
+            manifest = read_manifest(folder)
+            verify_files(folder, manifest)
+        except InvalidRecord as error:
+            logger.warning("%s is left aside: %s", folder, error)
+            continue
         if manifest.alias == alias and digest_of(folder) == digest:
             return manifest
     return None

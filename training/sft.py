@@ -78,7 +78,7 @@ def fit(
             rate.step()
         now = measure(trunk, test)
         say("fine-tuning", (epoch + 1) / config.epochs, {"loss": now})
-        if now >= best:
+        if not now < best:  # nor when it is no number any more
             break
         best, kept, done = now, _copied(weights), epoch + 1
     with torch.no_grad():
