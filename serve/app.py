@@ -80,7 +80,7 @@ def create_app(settings: GatewaySettings | None = None, stores: Stores | None = 
             Middleware(KnownHosts, allowed=settings.host_names, keyless=keyless),
             Middleware(BodyCap, most=settings.max_body_bytes),
         ],
-        docs_url="/docs" if settings.docs else None,
+        docs_url=None,  # FastAPI's own page loads scripts from another host; ours is in web/
         redoc_url=None,
         openapi_url="/openapi.json" if settings.docs else None,
         responses={code: {"model": ErrorAnswer} for code in (400, 401, 403, 404, 409, 422, 429, 503)},

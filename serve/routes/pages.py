@@ -13,7 +13,7 @@ from serve.auth import COOKIE
 from serve.errors import NotFound
 
 WEB = Path(__file__).resolve().parent.parent / "web"
-PAGES = {"/": "index", "/annotate": "annotate", "/experiments": "experiments", "/loop": "loop"}
+PAGES = {path: path[1:] or "index" for path in ("/", "/annotate", "/docs", "/experiments", "/loop")}
 YEAR = 365 * 86400
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -26,16 +26,24 @@ router = APIRouter(include_in_schema=False)
 def served(file: Path) -> FileResponse:
     """A file of ``web/`` with its type and the content policy."""
     kind = TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    headers = {"content-security-policy": POLICY, "cache-control": "no-cache"}
+    headers = {
+        "content-security-policy": POLICY,
+        "cross-origin-opener-policy": "same-origin",
+        "permissions-policy": "camera=(), geolocation=(), microphone=()",
+        "cache-control": "no-cache",
+    }
     return FileResponse(file, media_type=kind, headers=headers)
 
 
 @router.get("/")
 @router.get("/annotate")
+@router.get("/docs")
 @router.get("/experiments")
 @router.get("/loop")
 async def page(request: Request) -> Response:
-    """One page; a visitor without a cookie gets one."""
+    """One page; a visitor without a cookie gets one. That of the API is there when the API may be described."""
+    if request.url.path == "/docs" and request.app.openapi_url is None:
+        raise NotFound("this gateway does not describe its API: HEED_DOCS")
     file = WEB / f"{PAGES[request.url.path]}.html"
     if not file.is_file():
         raise NotFound("this page is not installed")

@@ -197,7 +197,7 @@ async def test_an_experiment_is_ramped_and_stopped(page: Page, url: str, tmp_pat
     assert record["status"] == "stopped"
 
 
-@pytest.mark.parametrize("path", ["/", "/loop", "/experiments", "/annotate"])
+@pytest.mark.parametrize("path", ["/", "/loop", "/experiments", "/annotate", "/docs"])
 async def test_a_page_fits_a_phone_and_names_its_controls(
     context: BrowserContext, url: str, path: str, tmp_path: Path
 ) -> None:
@@ -216,7 +216,17 @@ async def test_a_page_fits_a_phone_and_names_its_controls(
     assert dark == "rgb(18, 20, 23)"
 
 
-@pytest.mark.parametrize("path", ["/", "/loop", "/experiments", "/annotate"])
+async def test_the_api_is_described_from_this_host_alone(page: Page, url: str) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.goto(f"{url}/docs")
+    await page.locator("summary", has_text="/v1/feedback").first.click()
+    await expect(page.locator("details[open] pre").first).to_contain_text('"rating": "up" | "down"')
+    await expect(page.locator("details[open] pre").first).to_contain_text('"comment"?: string | null')
+    assert {address for address in asked if not address.startswith(url)} == set()
+
+
+@pytest.mark.parametrize("path", ["/", "/loop", "/experiments", "/annotate", "/docs"])
 async def test_every_page_can_be_reached_by_the_keyboard(page: Page, url: str, path: str) -> None:
     await page.goto(url + path)
     await page.locator(".skip").focus()

@@ -20,13 +20,14 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TestClient:
     for name, text in (
         ("index.html", "<p>chat</p>"),
         ("loop.html", "<p>loop</p>"),
+        ("docs.html", "<p>routes</p>"),
         ("chat.js", "1"),
         ("look.css", "a{}"),
     ):
         (folder / name).write_text(text)
     (tmp_path / "secret.txt").write_text("secret")
     monkeypatch.setattr(pages, "WEB", folder)
-    app = FastAPI()
+    app = FastAPI(docs_url=None)
     errors.install(app)
     app.include_router(pages.router)
     return TestClient(app)
@@ -43,6 +44,12 @@ def test_a_page_comes_with_its_policy_and_a_cookie_of_its_own(web: TestClient) -
     assert "HttpOnly" in cookie
     assert "SameSite=lax" in cookie
     assert "set-cookie" not in web.get("/loop").headers
+
+
+def test_the_page_of_the_api_is_there_only_when_the_api_may_be_described(web: TestClient) -> None:
+    assert web.get("/docs").text == "<p>routes</p>"
+    web.app.openapi_url = None  # type: ignore[attr-defined]
+    assert web.get("/docs").status_code == 404
 
 
 @pytest.mark.parametrize(("name", "kind"), [("chat.js", "text/javascript"), ("look.css", "text/css")])
