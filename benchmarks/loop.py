@@ -15,14 +15,17 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.results import Figure, Row
 from deploy.quality import evaluate, held_out
 from deploy.simulate import Crowd, CrowdSettings
 from deploy.visitor import CallFailed, Visitor, session
 from tests.servers import answers, free_port, process, wait_until
 
+DESCRIPTION = "400 noisy votes to a live adapter while people keep chatting, for three hidden preferences"
 IDLE_SECONDS = 15.0
 PAUSE_SECONDS = 0.5
 """Of a chatting user between two chats."""
@@ -135,7 +138,7 @@ async def measure(url: str, preference: str, votes: int, noise: float, seed: int
     )
 
 
-def run(preference: str, votes: int, noise: float, seed: int) -> LoopFigures:
+def measured(preference: str, votes: int, noise: float, seed: int) -> LoopFigures:
     """Start a Heed, measure, stop it."""
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
@@ -146,8 +149,8 @@ def run(preference: str, votes: int, noise: float, seed: int) -> LoopFigures:
             return asyncio.run(measure(url, preference, votes, noise, seed))
 
 
-def main() -> None:
-    """Parse, run, print one JSON line a run."""
+def run(arguments: Sequence[str]) -> list[Row]:
+    """Parse and measure; one row a preference and number of votes, each printed as it comes."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -155,11 +158,42 @@ def main() -> None:
     parser.add_argument("--votes", type=int, nargs="+", default=[400])
     parser.add_argument("--noise", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    for preference in args.preference:
-        for votes in args.votes:
-            print(json.dumps(asdict(run(preference, votes, args.noise, args.seed))), flush=True)
+    told = parser.parse_args(arguments)
+    rows = []
+    for preference in told.preference:
+        for votes in told.votes:
+            rows.append(asdict(measured(preference, votes, told.noise, told.seed)))
+            print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def figures(rows: Sequence[Row]) -> list[Figure]:
+    """What one loop made of the votes, for each hidden preference."""
+    lines = []
+    for row in rows:
+        of = f"{row['votes']} votes, {row['noise']:.0%} noise, `{row['preference']}`"
+        took = row["last_vote_to_live"]
+        lines += [
+            Figure(
+                f"win rate against the base by the hidden preference, {of}",
+                f"{row['win_rate']:.0%} [{row['lower']:.0%}, {row['upper']:.0%}] on {row['prompts']} prompts",
+                "the base: 50%",
+            ),
+            Figure(
+                f"last vote to live adapter, {of}", "nothing released" if took is None else f"{took:.0f} s"
+            ),
+            Figure(
+                f"failed requests of users who keep chatting, {of}",
+                f"{row['failed_requests']} of {row['chats']}",
+            ),
+            Figure(
+                f"their first token p95 while it learns, {of}",
+                f"{1000 * row['first_token_training_p95']:.0f} ms",
+                f"idle: {1000 * row['first_token_idle_p95']:.0f} ms",
+            ),
+        ]
+    return lines
 
 
 if __name__ == "__main__":
-    main()
+    run(sys.argv[1:])

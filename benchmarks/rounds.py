@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.results import Figure, Row
 from deploy.preferences import LIKED_FROM, PREFERENCES
 from deploy.quality import held_out, wilson
 from deploy.simulate import TIE_MARGIN
@@ -33,6 +35,9 @@ from training.settings import TrainingSettings
 from training.starter.corpus import dialogs
 from training.trunk import Trunk
 
+DESCRIPTION = (
+    "rounds of learning alone, without servers: what is served after 50, 100, 200 and 400 noisy votes"
+)
 Prompt = tuple[Message, ...]
 SUBJECTS = 16
 
@@ -193,8 +198,8 @@ def _verdict(learned: Learned) -> str:
     return "nothing" if learned.adapter is None else "served" if learned.verdict.passed else "rejected"
 
 
-def main() -> None:
-    """Every preference with every seed."""
+def run(arguments: Sequence[str]) -> list[Row]:
+    """Every preference with every seed; one row a round, each printed as it comes."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -204,14 +209,33 @@ def main() -> None:
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--held-out", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
-    told = parser.parse_args()
+    told = parser.parse_args(arguments)
     trunk = Trunk.load(StoreSettings().model_path, threads=told.threads)
     judgement = Judgement(trunk, told.held_out)
+    rows = []
     for name in told.preference:
         for seed in told.seed:
-            for figures in rounds(trunk, judgement, name, told.votes, told.noise, seed):
-                print(json.dumps(asdict(figures)), flush=True)
+            for one in rounds(trunk, judgement, name, told.votes, told.noise, seed):
+                rows.append(asdict(one))
+                print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def figures(rows: Sequence[Row]) -> list[Figure]:
+    """The reward model and what is served after each round."""
+    lines = []
+    for row in rows:
+        of = f"{row['votes']} votes, {row['noise']:.0%} noise, `{row['preference']}`, seed {row['seed']}"
+        lines += [
+            Figure(f"reward model, unseen pairs told apart, {of}", f"{row['reward_accuracy']:.0%}"),
+            Figure(
+                f"rounds alone: what is served wins against the base, {of}",
+                f"{row['win_rate']:.0%} [{row['lower']:.0%}, {row['upper']:.0%}]",
+                row["verdict"],
+            ),
+        ]
+    return lines
 
 
 if __name__ == "__main__":
-    main()
+    run(sys.argv[1:])

@@ -16,6 +16,8 @@ from tests.servers import STARTER, answers, engine_server, free_port, process, v
 from training.publish import Origin, publish
 from training.trunk import Trunk
 
+SCALE = 0.12  # of the random weights: replies are long, and no two adapters begin or end one alike
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -33,24 +35,17 @@ def published(registry: RedisRegistry, data_dir: Path, count: int) -> tuple[str,
     trunk = Trunk.load(str(STARTER))
     ids = []
     for seed in range(count):
-        folder = random_adapter(data_dir / "made" / str(seed), seed)
-        record = publish(
-            registry,
-            trunk,
-            folder,
-            Origin(alias="heed"),
-            data_dir / "adapters",
-        )
-        ids.append(record.id)
+        folder = random_adapter(data_dir / "made" / str(seed), seed, scale=SCALE, rank=16)
+        ids.append(publish(registry, trunk, folder, Origin(alias="heed"), data_dir / "adapters").id)
     return tuple(ids)
 
 
 @contextmanager
-def stage(folder: Path, adapters: int = 0, dtype: str = "float32") -> Iterator[Stage]:
+def stage(folder: Path, adapters: int = 0) -> Iterator[Stage]:
     """Everything up and ready, down again at the end."""
     data, port = folder / "data", free_port()
     data.mkdir(parents=True, exist_ok=True)
-    with valkey_server(folder / "valkey") as (redis_url, _), engine_server(folder, dtype=dtype) as engine_url:
+    with valkey_server(folder / "valkey") as (redis_url, _), engine_server(folder) as engine_url:
         registry = RedisRegistry(connect(redis_url))
         registry.put_alias(AliasRecord(name="heed"))
         ids = published(registry, data, adapters)

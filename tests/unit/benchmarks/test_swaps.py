@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.swaps import Heard, judged, share
+
+ALONE = {("a", "Hi?"): "red green blue", ("b", "Hi?"): "one two three", ("b", "Bye?"): "red green blue"}
+
+
+@pytest.mark.parametrize(
+    ("adapter", "text", "verdict"),
+    [
+        ("a", "red green blue", "whole"),
+        ("b", "one two three", "whole"),
+        ("a", "red green three", "mixed"),
+        ("a", "red green", "mixed"),
+        ("b", "red green blue", "misnamed"),
+        ("", "red green blue", "misnamed"),
+    ],
+)
+def test_a_reply_is_whole_only_in_the_words_of_the_adapter_that_is_named(
+    adapter: str, text: str, verdict: str
+) -> None:
+    assert judged(Heard(200, adapter, "Hi?", text, 0.0, 1.0, 2.0), ALONE) == verdict
+
+
+def test_words_of_another_prompt_excuse_nothing() -> None:
+    assert judged(Heard(200, "a", "Bye?", "one two three", 0.0, 1.0, 2.0), ALONE) == "mixed"
+
+
+def test_the_share_is_a_value_that_was_seen() -> None:
+    assert share([3.0, 1.0, 2.0, 4.0], 0.5) == 3.0
+    assert share([1.0], 0.95) == 1.0
