@@ -121,16 +121,13 @@ class Trunk:
 
         Returns its weights, trainable. Zero means the base itself: B is 0, A random from torch's generator.
         """
-        if name in self.model.peft_config and len(self.model.peft_config) > 1:
-            self.model.delete_adapter(name)
         if name not in self.model.peft_config:
             with torch.random.fork_rng(devices=[]):  # draws weights of its own, which are not kept
                 self.model.add_adapter(name, self.shape.config())
-        if start is None:
-            for module in self.model.modules():
-                if hasattr(module, "reset_lora_parameters"):
-                    module.reset_lora_parameters(name, init_lora_weights=True)
-        else:
+        for module in self.model.modules():
+            if hasattr(module, "reset_lora_parameters"):
+                module.reset_lora_parameters(name, init_lora_weights=True)
+        if start is not None:
             state = load_file(start / WEIGHTS_FILE, device=str(self.device))
             set_peft_model_state_dict(self.model, state, adapter_name=name)
         return self.weights(name)

@@ -122,6 +122,16 @@ def test_a_fresh_process_and_a_used_one_begin_alike(tiny: Loader, tmp_path: Path
     assert begun[0] == begun[1] == begun[2]
 
 
+def test_nothing_is_left_of_the_adapter_that_had_the_name_before(
+    trunk: Trunk, adapter: Path, tmp_path: Path
+) -> None:
+    shape = LoraConfig(r=16, lora_alpha=32, target_modules=["q_proj"], init_lora_weights=False)
+    narrow = get_peft_model(stock(trunk), shape)
+    narrow.save_pretrained(str(tmp_path))
+    trunk.add("made", tmp_path)
+    torch.testing.assert_close(logits_under(trunk, "made"), logits_of(narrow), atol=1e-6, rtol=1e-6)
+
+
 def test_the_state_has_the_names_and_values_of_the_file(trunk: Trunk, adapter: Path) -> None:
     state, saved = trunk.state("made"), load_file(adapter / WEIGHTS_FILE)
     assert set(state) == set(saved)
