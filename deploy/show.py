@@ -42,6 +42,8 @@ def written(key: str, value: Any) -> str:
         return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        return ", ".join(value) or "-"
     return json.dumps(value) if isinstance(value, dict | list) else str(value)
 
 

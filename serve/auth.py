@@ -39,10 +39,10 @@ class Caller:
     def has(self, scope: Scope) -> bool:
         return scope in self.scopes or "admin" in self.scopes
 
-    def need(self, scope: Scope) -> None:
-        """Raises Forbidden."""
-        if not self.has(scope):
-            raise Forbidden(f"this needs a key with scope {scope}", code="missing_scope")
+    def need(self, *scopes: Scope) -> None:
+        """Raises Forbidden for want of all of them."""
+        if not any(map(self.has, scopes)):
+            raise Forbidden(f"this needs a key with scope {' or '.join(scopes)}", code="missing_scope")
 
 
 def digest_of(key: str) -> str:
@@ -121,12 +121,12 @@ def doorman_of(request: Request) -> Doorman:
     return doorman
 
 
-def needs(scope: Scope) -> Callable[[Request], Caller]:
-    """A dependency: the caller, who has the scope."""
+def needs(*scopes: Scope) -> Callable[[Request], Caller]:
+    """A dependency: the caller, who has one of the scopes."""
 
     def check(request: Request) -> Caller:
         caller = doorman_of(request).caller(request)
-        caller.need(scope)
+        caller.need(*scopes)
         return caller
 
     return check
@@ -134,6 +134,7 @@ def needs(scope: Scope) -> Callable[[Request], Caller]:
 
 ChatCaller = Annotated[Caller, Depends(needs("chat"))]
 AnnotateCaller = Annotated[Caller, Depends(needs("annotate"))]
+ComparingCaller = Annotated[Caller, Depends(needs("chat", "annotate"))]  # raters answer with comparisons
 ProductCaller = Annotated[Caller, Depends(needs("product"))]
 # Where it does not matter further who calls.
 CHAT, PRODUCT, OPS = Depends(needs("chat")), Depends(needs("product")), Depends(needs("ops"))

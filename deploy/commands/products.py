@@ -17,7 +17,9 @@ aliases = typer.Typer(
 EXPERIMENT_COLUMNS = ("name", "alias", "status", "owner", "arms", "created")
 ALIAS_COLUMNS = ("name", "live", "mode", "criteria", "guidelines")
 ARM_COLUMNS: tuple[str, ...] = ("name", "adapter", "share", "exposures", "subjects", "up", "down")
-ARM_COLUMNS += ("up_rate", "win_rate", "probability_best", "expected_loss")
+ARM_COLUMNS += ("up_rate", "up_rate_lower", "up_rate_upper", "win_rate", "probability_best", "expected_loss")
+GUARDRAIL_COLUMNS = ("name", "error_rate", "duration_seconds", "completion_tokens")
+CRITERION_COLUMNS = ("arm", "criterion", "up", "down", "won", "lost", "label_mean", "labels")
 
 Arms = Annotated[
     list[str],
@@ -102,8 +104,20 @@ def report(name: str, as_json: AsJson = False, url: Url = None) -> None:
         show(found, (), as_json=as_json)
         return
     show({key: value for key, value in found.items() if key != "arms"}, (), as_json=False)
-    print()
-    show({"data": arms}, ARM_COLUMNS, as_json=False)
+    criteria = [
+        {"arm": arm["name"], "criterion": name, **said}
+        for arm in arms
+        for name, said in sorted(arm["criteria"].items())
+    ]
+    guardrails = [{"name": arm["name"], **arm["guardrails"]} for arm in arms]
+    for rows, columns in (
+        (arms, ARM_COLUMNS),
+        (guardrails, GUARDRAIL_COLUMNS),
+        (criteria, CRITERION_COLUMNS),
+    ):
+        if rows:
+            print()
+            show({"data": rows}, columns, as_json=False)
 
 
 @aliases.command("list")

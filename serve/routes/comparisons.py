@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from feedback.errors import HeedError, StoreUnavailable
 from feedback.events import Comparison
 from feedback.ids import COMPARISON, feedback_id, sides
-from serve.auth import ChatCaller
+from serve.auth import ComparingCaller
 from serve.chat_request import parse_chat
 from serve.comparing import ComparisonStream, open_both, paired, whole_comparison
 from serve.errors import BadField, translate
@@ -57,7 +57,7 @@ async def compare(request: Request) -> Response:
 
 
 @router.post("/v1/comparisons", status_code=201, response_model=ComparisonAnswer)
-async def prefer(body: ComparisonBody, request: Request, caller: ChatCaller, parts: Parts) -> Response:
+async def prefer(body: ComparisonBody, request: Request, caller: ComparingCaller, parts: Parts) -> Response:
     """Keep a preference: which side was better, a tie, both bad, or a ranking of responses."""
     subject = limited_subject(parts, caller, request, body.safety_identifier, body.user)
     ranking = _ranking(body, subject, parts)

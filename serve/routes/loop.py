@@ -16,6 +16,9 @@ from serve.schemas.product import TrainAnswer, TrainBody
 router = APIRouter(tags=["loop"])
 WORKERS = "_workers"  # where the workers leave their heartbeats, among the aliases' states
 
+# Null until a worker has told.
+WORKERS_TELL = ("freshness_seconds", "step", "progress", "last_batch", "last_reward_model", "last_round")
+
 
 @router.get("/v1/loop", dependencies=[PRODUCT])
 def loop(parts: Parts, alias: str | None = None) -> Response:
@@ -47,7 +50,7 @@ def loop(parts: Parts, alias: str | None = None) -> Response:
         ],
         "spooled_events": parts.metrics.spooled(),
         "workers": parts.registry.loop(WORKERS),
-        "freshness_seconds": None,
+        **dict.fromkeys(WORKERS_TELL),
     }
     return json_answer({**state, **parts.registry.loop(record.name)})
 

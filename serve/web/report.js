@@ -45,7 +45,7 @@ function table(arms) {
 function criteria(arms) {
   const names = [...new Set(arms.flatMap((arm) => Object.keys(arm.criteria ?? {})))].sort();
   if (!names.length) return null;
-  const cell = (one) => (one ? `${one.up} up, ${one.down} down${one.labels ? `, label ${figure(one.label_mean)} (${one.labels})` : ""}` : "–");
+  const cell = (one) => (one ? `${one.up} up, ${one.down} down, ${one.won} won, ${one.lost} lost${one.labels ? `, label ${figure(one.label_mean)} (${one.labels})` : ""}` : "–");
   return h("section", { class: "card" }, h("h2", {}, "By criterion"), h("div", { class: "scroll" }, h("table", {},
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "criterion"), arms.map((arm) => h("th", { scope: "col" }, arm.name)))),
     h("tbody", {}, names.map((name) => h("tr", {}, h("th", { scope: "row" }, name), arms.map((arm) => h("td", { class: "figures" }, cell(arm.criteria?.[name])))))))));

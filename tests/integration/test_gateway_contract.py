@@ -220,6 +220,8 @@ async def test_training_can_be_asked_for_and_the_loop_tells(up: Running) -> None
     assert loop["train_requested"] == asked["train_requested"]
     assert (loop["alias"], loop["live"]) == ("heed", None)
     assert loop["waiting"].keys() == {"events", "votes", "oldest_seconds"}
+    for name in ("step", "progress", "last_batch", "last_reward_model", "last_adapter", "freshness_seconds"):
+        assert loop[name] is None, name
 
 
 async def test_a_rater_gets_each_prompt_once_and_answers_with_a_comparison(up: Running) -> None:
@@ -284,6 +286,9 @@ async def test_scopes_are_asked_for_once_there_is_a_key(up: Running) -> None:
     assert await status("chat", "GET", "/v1/aliases") == 403
     assert await status("product", "GET", "/v1/aliases") == 200
     assert await status("chat", "GET", "/v1/annotations/next") == 403
+    unknown = {"comparison_id": "cmpr-x", "preferred": 0}
+    assert await status("annotate", "POST", "/v1/comparisons", unknown) == 404
+    assert await status("ops", "POST", "/v1/comparisons", unknown) == 403
     assert await status("product", "GET", "/v1/engines") == 403
     assert await status("ops", "GET", "/v1/engines") == 200
     assert await status(None, "GET", "/healthz") == 200

@@ -195,3 +195,5 @@ def test_tables_line_up_and_say_when_there_is_nothing() -> None:
     assert table([{"id": "a", "x": 1.0}, {"id": "bbb"}], ("id", "x")) == ["id   x", "a    1", "bbb  -"]
     assert written("created", 0.0) == "1970-01-01 00:00:00"
     assert written("arms", [1]) == "[1]"
+    assert written("scopes", ("chat", "ops")) == "chat, ops"
+    assert written("engines_ready", []) == "-"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from feedback.events import Label, Response, Vote
+from feedback.events import Comparison, Label, Response, Vote
 from feedback.protocols import Arm, ArmCounts, ExperimentRecord
 from serve.criteria import by_criterion
 from serve.reporting import gauges_of, report_of
@@ -69,6 +69,17 @@ def vote(name: str, rating: str, time: float) -> Vote:
     )
 
 
+def compared(*groups: tuple[str, ...], time: float) -> Comparison:
+    return Comparison(
+        event_id=f"ev-c{time}",
+        feedback_id="fb-c",
+        time=time,
+        subject="s",
+        ranking=groups,
+        reasons=("tone",),
+    )
+
+
 def test_criteria_count_the_last_saying_and_average_labels() -> None:
     label = {"event_id": "ev-l", "feedback_id": "fb-1", "response_id": "r1", "time": 3.0, "subject": "s"}
     events = [
@@ -79,8 +90,15 @@ def test_criteria_count_the_last_saying_and_average_labels() -> None:
         vote("r2", "up", 1.0),
         vote("elsewhere", "up", 1.0),
         Label(**label, labels={"tone": 0.25}),  # type: ignore[arg-type]
+        compared(("r1",), ("r2",), time=1.0),
+        compared(("r2",), ("r1",), time=2.0),
     ]
     assert by_criterion("e", events) == {
-        "control": {"tone": {"label_mean": 0.25, "labels": 1, "up": 0, "down": 1}},
-        "new": {"tone": {"label_mean": None, "labels": 0, "up": 1, "down": 0}},
+        "control": {"tone": {"label_mean": 0.25, "labels": 1, "up": 0, "down": 1, "won": 0, "lost": 1}},
+        "new": {"tone": {"label_mean": None, "labels": 0, "up": 1, "down": 0, "won": 1, "lost": 0}},
     }
+
+
+def test_a_tie_wins_or_loses_no_criterion() -> None:
+    events = [response("r1", "control"), response("r2", "new"), compared(("r1", "r2"), time=1.0)]
+    assert by_criterion("e", events) == {}
