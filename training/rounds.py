@@ -5,15 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 import shutil
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from feedback.archive import Archive
-from feedback.errors import LeaseLost, StoreError, StoreUnavailable
+from feedback.errors import LeaseLost, StoreUnavailable
 from feedback.protocols import AdapterRecord, AliasRecord, EventLog, Registry
 from training.attempts import lease_of, rest
 from training.batching import Batch, collect, open_batch, read, write
@@ -22,7 +21,7 @@ from training.learning import Learned, learn
 from training.publish import Origin, publish
 from training.reward_model import RewardReport
 from training.settings import TrainingSettings
-from training.status import TRAINING, Status, worked
+from training.status import Status
 from training.trunk import Trunk
 
 logger = logging.getLogger(__name__)
@@ -238,40 +237,3 @@ class Round:
         taken = {"taken_votes": self.log.votes_total(self.alias.name), "train_requested": None}
         self.registry.set_loop(self.alias.name, taken)
         return self._ended(None, Outcome(None, "failed", f"given up: {why}"))
-
-
-@contextmanager
-def heartbeat(registry: Registry, lease: str, holder: str, seconds: float) -> Iterator[int | None]:
-    """The lease's token, renewed until the end, as is the sign that the worker lives; None when another has it."""
-    token = registry.acquire(lease, holder, seconds)
-    if token is None:
-        yield None
-        return
-    done = threading.Event()
-
-    def renew() -> None:
-        while not done.wait(seconds / 3):
-            try:
-                registry.acquire(lease, holder, seconds)
-                worked(registry, TRAINING)
-            except StoreError:  # the store is away: the next beat tries again, and `check` has the last word
-                continue
-
-    beating = threading.Thread(target=renew, daemon=True)
-    beating.start()
-    try:
-        yield token
-    finally:
-        done.set()
-        beating.join()
-        with _quiet():
-            registry.release(lease, holder)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Releasing is a courtesy: a lease nobody renews runs out."""
-    try:
-        yield
-    except (StoreError, LeaseLost):
-        return

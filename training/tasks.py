@@ -22,6 +22,7 @@ from feedback.store import connect
 from training.app import app
 from training.attempts import lease_of, rests
 from training.batching import drop_batches
+from training.heartbeat import heartbeat
 from training.settings import TrainingSettings
 from training.status import TRAINING, broke, worked
 
@@ -138,8 +139,6 @@ def consider(registry: Registry, log: EventLog) -> None:
 @app.task(name="heed.round")
 def train(alias_name: str) -> None:
     """One round, if it is still due and nobody else runs one."""
-    from training.rounds import Round, heartbeat
-
     registry, log = parts()
     chosen = settings()
     try:
@@ -151,6 +150,8 @@ def train(alias_name: str) -> None:
             own = chosen.overridden(alias.thresholds)
             if not wants_round(state, log.votes_total(alias_name), time.time(), own):
                 return
+            from training.rounds import Round  # torch: slow, so it comes under the lease
+
             outcome = Round(registry, log, chosen, alias, token).run()
             logger.info(
                 "round of %s: %s %s: %s", alias_name, outcome.verdict, outcome.adapter, outcome.reason
