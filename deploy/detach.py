@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from deploy.errors import AlreadyRunning, CannotStart, NotRunning
+from deploy.preflight import check_data_dir
 from deploy.probes import http_ok
 from deploy.settings import LaunchSettings
 from deploy.state import LaunchState, locked, read_state, running_state
@@ -22,6 +23,7 @@ def start_detached(settings: LaunchSettings, arguments: Sequence[str]) -> str:
 
     Raises CannotStart with the supervisor's own words when it ends before that.
     """
+    check_data_dir(settings.root)
     if locked(settings.run_dir):
         state = read_state(settings.run_dir)
         raise AlreadyRunning(

@@ -175,12 +175,16 @@ def store(settings: LaunchSettings, state: LaunchState | None) -> Iterator[Findi
             url, socket_timeout=3, socket_connect_timeout=3, decode_responses=True
         ) as client:
             version = client.info("server").get("redis_version")
+            yield Finding("redis", "fine", f"speaks {version}")
             found = {name: str(client.config_get(name).get(name)) for name in PERSISTENCE}
-    except redis.RedisError as error:
+    except redis.ResponseError as error:
+        mend = f"ask who runs it for {', '.join(' '.join(pair) for pair in PERSISTENCE.items())}"
+        yield Finding("persistence", "warning", f"it does not tell its settings ({error})", mend)
+        return
+    except (redis.RedisError, ValueError) as error:
         mend = "start it, or check the address and password in HEED_REDIS_URL"
         yield Finding("redis", "broken", f"does not answer ({type(error).__name__})", mend)
         return
-    yield Finding("redis", "fine", f"speaks {version}")
     yield from persistence(found)
 
 

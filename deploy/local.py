@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from deploy import engine, valkey
+from deploy import doctor, engine, valkey
 from deploy.child import Program, sweep
 from deploy.ports import LOOPBACK, claimed_port, free_port
-from deploy.preflight import check_launch
+from deploy.preflight import check_data_dir, check_launch
 from deploy.probes import http_ok, ticked
 from deploy.settings import LaunchSettings
 from deploy.state import LaunchState, hold, read_state, state_file
@@ -34,9 +34,12 @@ def launch(settings: LaunchSettings, *, workers: bool, show: Callable[[LaunchSta
     """
     own_store = "redis_url" not in settings.model_fields_set
     own_engine = not settings.engines
+    check_data_dir(settings.root)
     with hold(settings.run_dir):
         sweep_leftovers(settings.run_dir)
         check_launch(settings, own_engine=own_engine, own_store=own_store, workers=workers)
+        if not own_store:
+            warn_of_store(settings)
         port = claimed_port(settings.host, settings.port)
         programs, state = plan(settings, port, own_store=own_store, own_engine=own_engine, workers=workers)
         supervisor = Supervisor(state, settings.run_dir, settings.logs_dir)
@@ -52,6 +55,18 @@ def launch(settings: LaunchSettings, *, workers: bool, show: Callable[[LaunchSta
             supervisor.run(lambda _: display(supervisor.state))
         finally:
             state_file(settings.run_dir).unlink(missing_ok=True)
+
+
+def warn_of_store(settings: LaunchSettings) -> None:
+    """Say on stderr where the given store may lose a vote that was answered, and how to mend it."""
+    for finding in doctor.store(settings, None):
+        if finding.verdict != "fine":
+            print(
+                f"heed: warning: of --redis-url, {finding.check}: {finding.found}; an answered vote may be lost\n"
+                f"  mend: {finding.mend}",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def sweep_leftovers(run_dir: Path) -> None:

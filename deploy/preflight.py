@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 from pathlib import Path
@@ -18,8 +19,7 @@ LEAST_DISK, LEAST_ENGINE_MEMORY = 300_000_000, 2_500_000_000  # bytes
 
 
 def check_launch(settings: LaunchSettings, *, own_engine: bool, own_store: bool, workers: bool) -> None:
-    """Raises CannotStart at the first thing that makes the launch pointless."""
-    check_data_dir(settings.root)
+    """Raises CannotStart at the first thing that makes the launch pointless; the data directory is checked before."""
     if own_engine:
         engine.require_vllm()
         check_model(settings.model_path)
@@ -34,7 +34,8 @@ def check_launch(settings: LaunchSettings, *, own_engine: bool, own_store: bool,
     elif not store_ok(settings.redis_url):
         raise CannotStart(
             "the Redis of --redis-url (HEED_REDIS_URL) does not answer PING",
-            "start it, check the address and password, or leave the option out for an embedded one",
+            "start it, check that the address is redis://:password@host:port/number, or leave the option out "
+            "for an embedded one",
         )
 
 
@@ -62,7 +63,7 @@ def check_data_dir(root: Path) -> None:
 
 
 def check_model(model_path: str) -> None:
-    """Raises CannotStart for a folder that holds no model."""
+    """Raises CannotStart for a folder that holds no model, or one that cannot chat."""
     folder = Path(model_path)
     looks_local = folder.exists() or model_path.startswith(("/", ".", "~"))
     if looks_local and not (folder / "config.json").exists():
@@ -70,6 +71,21 @@ def check_model(model_path: str) -> None:
             f"there is no model in {model_path} (no config.json)",
             "give --model a folder with a Hugging Face model, a hub name, or `starter`",
         )
+    if looks_local and not has_chat_template(folder):
+        raise CannotStart(
+            f"the model in {model_path} has no chat template, so it cannot be chatted with",
+            "use an instruct or chat model, or put its template into that folder as chat_template.jinja",
+        )
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Whether the tokenizer of a model's folder says how a chat is written, as transformers looks for it."""
+    if (folder / "chat_template.jinja").exists():
+        return True
+    try:
+        return bool(json.loads((folder / "tokenizer_config.json").read_text()).get("chat_template"))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def check_memory() -> None:

@@ -39,5 +39,5 @@ def store_ok(url: str, seconds: float = 2.0) -> bool:
     try:
         with redis.Redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds) as client:
             return bool(client.ping())
-    except redis.RedisError:
+    except (redis.RedisError, ValueError):  # ValueError: not the address of a Redis
         return False

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis
 
-from tests.servers import ROOT, answers, free_port, process, wait_until
+from tests.servers import ROOT, answers, free_port, process, valkey_server, wait_until
 
 HEED = [sys.executable, "-m", "deploy.cli"]
 NO_ENGINE = ("--engine-url", "http://127.0.0.1:1", "--no-worker")
@@ -30,11 +31,11 @@ def heed(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def up(data: Path) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
+def up(data: Path, *more: str) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
     """A launch without an engine: its supervisor, its address, its output."""
     url, log = f"http://127.0.0.1:{(port := free_port())}", data.parent / "up.log"
     with process(
-        [*HEED, "up", "--port", str(port), *NO_ENGINE], log, {"HEED_DATA_DIR": str(data)}
+        [*HEED, "up", "--port", str(port), *NO_ENGINE, *more], log, {"HEED_DATA_DIR": str(data)}
     ) as supervisor:
         wait_until(lambda: answers(f"{url}/healthz"), 60, "the gateway", log)
         wait_until(lambda: all(e["state"] == "ready" for e in processes(data)), 60, "all parts", log)
@@ -127,6 +128,29 @@ def test_a_detached_launch_that_cannot_start_says_why(data: Path) -> None:
     ran = heed(data, "up", "--detach", "--redis-url", "redis://127.0.0.1:1/0", *NO_ENGINE)
     assert ran.returncode == 1
     assert "--redis-url" in ran.stderr
+
+
+@pytest.mark.parametrize("how", [(), ("--detach",)])
+def test_a_data_directory_that_cannot_be_made_is_refused_with_its_mend(
+    tmp_path: Path, how: tuple[str, ...]
+) -> None:
+    (tmp_path / "file").write_text("")
+    ran = heed(tmp_path / "file" / "data", "up", *how, *NO_ENGINE)
+    assert ran.returncode == 1
+    assert "cannot be made" in ran.stderr
+    assert "--data-dir" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_store_that_may_lose_a_vote_is_used_with_a_warning(data: Path, tmp_path: Path) -> None:
+    with valkey_server(tmp_path / "valkey") as (url, _), redis.Redis.from_url(url) as client:
+        client.config_set("appendfsync", "everysec")
+        with up(data, "--redis-url", url) as (_, _, log):
+            said = log.read_text()
+    assert "warning" in said
+    assert "appendfsync: everysec" in said
+    assert "redis-cli config set appendfsync always" in said
+    assert "appendonly:" not in said
 
 
 def test_secrets_stand_in_no_argument_list_and_no_log(data: Path) -> None:

@@ -129,8 +129,20 @@ def test_a_folder_without_a_model_is_refused_and_a_hub_name_is_not(tmp_path: Pat
     preflight.check_model(LaunchSettings().model_path)
 
 
-def test_a_redis_that_does_not_answer_is_refused(tmp_path: Path) -> None:
-    chosen = settings(tmp_path, redis_url="redis://127.0.0.1:1/0", engine_urls="http://e")
+def test_a_model_that_cannot_chat_is_refused_until_it_has_a_template(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CannotStart, match=r"no chat template(.|\n)*chat_template\.jinja"):
+        preflight.check_model(str(tmp_path))
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "x"}')
+    with pytest.raises(CannotStart, match="no chat template"):
+        preflight.check_model(str(tmp_path))
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    preflight.check_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("address", ["redis://127.0.0.1:1/0", "127.0.0.1:6379", "http://127.0.0.1"])
+def test_a_redis_that_does_not_answer_is_refused(tmp_path: Path, address: str) -> None:
+    chosen = settings(tmp_path, redis_url=address, engine_urls="http://e")
     with pytest.raises(CannotStart, match="--redis-url"):
         preflight.check_launch(chosen, own_engine=False, own_store=False, workers=False)
 
