@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import select
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,26 +24,33 @@ class Terminal:
             ["setsid", "--ctty", *command], stdin=slave, stdout=slave, stderr=slave, cwd=where, env=dict(env)
         )
         os.close(slave)
-        self._log = log
+        self._log, self._closed = log, threading.Event()
         self._reader = threading.Thread(target=self._read, name="terminal", daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
         """A terminal that nobody reads stops who writes to it."""
         with self._log.open("ab") as sink, contextlib.suppress(OSError):
-            while data := os.read(self._master, 65536):
-                sink.write(data)
-                sink.flush()
+            while not self._closed.is_set():
+                if select.select([self._master], [], [], 0.1)[0]:
+                    sink.write(os.read(self._master, 65536))
+                    sink.flush()
 
     def press_ctrl_c(self) -> None:
         """What the key sends; the terminal makes a SIGINT of it."""
         os.write(self._master, b"\x03")
 
+    def hang_up(self) -> None:
+        """What closing the window does: SIGHUP, and nowhere left to write to."""
+        if not self._closed.is_set():
+            self._closed.set()
+            self._reader.join()
+            os.close(self._master)
+
     def close(self) -> None:
         """End the session, however it stands."""
         stop_group(self.process)
-        self._reader.join(5)
-        os.close(self._master)
+        self.hang_up()
 
 
 @contextmanager

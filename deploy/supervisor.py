@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -55,13 +56,19 @@ class Supervisor:
         try:
             while not self._stop.is_set():
                 self._tick()
-                each_tick(self.state.processes)
+                self._show(each_tick)
                 self._stop.wait(TICK_SECONDS)
         finally:
             self._probing.set()
             self._stop_all(each_tick)
             for number, handler in former.items():
                 signal.signal(number, handler)
+
+    def _show(self, each_tick: Callable[[tuple[ProcessState, ...]], None]) -> None:
+        with contextlib.suppress(
+            OSError
+        ):  # the terminal has been closed: the processes must be stopped all the same
+            each_tick(self.state.processes)
 
     def _told_to_stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stop.set()
@@ -104,4 +111,4 @@ class Supervisor:
             for child in children:
                 child.wait_stopped()
             self._note()
-            each_tick(self.state.processes)
+            self._show(each_tick)

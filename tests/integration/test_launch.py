@@ -15,6 +15,7 @@ import psutil
 import pytest
 import redis
 
+from benchmarks.terminal import belonging_to, terminal
 from tests.servers import ROOT, answers, free_port, process, valkey_server, wait_until
 
 HEED = [sys.executable, "-m", "deploy.cli"]
@@ -71,6 +72,18 @@ def test_a_stop_signal_ends_every_process(data: Path, number: int) -> None:
         assert not any(alive(pid) for pid in started.values())
         assert not answers(f"{url}/healthz")
         assert not (data / "run" / "state.json").exists()
+
+
+def test_closing_the_terminal_stops_all_although_nothing_can_be_shown(data: Path, tmp_path: Path) -> None:
+    url, log = f"http://127.0.0.1:{(port := free_port())}", tmp_path / "up.log"
+    env = {**os.environ, "HEED_DATA_DIR": str(data), "TERM": "xterm"}
+    with terminal([*HEED, "up", "--port", str(port), *NO_ENGINE], ROOT, env, log) as window:
+        wait_until(lambda: answers(f"{url}/healthz"), 60, "the gateway", log)
+        assert len(belonging_to(data)) == 3
+        window.hang_up()
+        assert window.process.wait(60) == 0
+        assert belonging_to(data) == set()
+    assert not (data / "run" / "state.json").exists()
 
 
 def test_a_second_start_in_the_same_data_directory_names_the_first(data: Path) -> None:
