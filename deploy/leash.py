@@ -5,11 +5,13 @@ supervisor dies, lowers its own priority by NICE, and becomes the command: no pr
 A hook between fork and exec would do the same, but may deadlock in a supervisor that has threads.
 """
 
+import contextlib
 import ctypes
 import os
 import sys
 
 PR_SET_PDEATHSIG = 1
+AUTOGROUP = "/proc/self/autogroup"
 
 
 def main(arguments: list[str]) -> None:
@@ -20,8 +22,20 @@ def main(arguments: list[str]) -> None:
         if os.getppid() != supervisor:
             sys.exit(3)
     if nice:
-        os.nice(nice)
+        step_back(nice)
     os.execvp(arguments[3], arguments[3:])  # noqa: S606 - that is its purpose
+
+
+def step_back(nice: int) -> None:
+    """Lower the priority of this process and of its session.
+
+    Where the kernel groups tasks by session (``autogroup`` in sched(7)) a process's own nice value counts only
+    within its session: against an engine in another one it is the group's that counts.
+    """
+    os.nice(nice)
+    with contextlib.suppress(OSError):  # a kernel without such groups needs nothing more
+        with open(AUTOGROUP, "w") as group:  # noqa: PTH123 - pathlib would cost every start its import
+            group.write(str(nice))
 
 
 if __name__ == "__main__":

@@ -124,6 +124,8 @@ def test_the_leash_ends_a_program_whose_supervisor_is_killed(tmp_path: Path) -> 
     assert soon(lambda: note.exists() and note.read_text() != "")
     leashed = psutil.Process(int(note.read_text()))
     assert leashed.nice() == psutil.Process().nice() + 5
+    group = Path(f"/proc/{leashed.pid}/autogroup")  # where sessions are scheduled as groups, theirs counts
+    assert not group.exists() or group.read_text().split()[-1] == "5"
     supervisor.send_signal(signal.SIGKILL)
     supervisor.wait()
     assert soon(lambda: not leashed.is_running())
