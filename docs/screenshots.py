@@ -38,7 +38,7 @@ async def loop(page: Page, url: str) -> None:
     """The path and the figures as they are now."""
     await page.goto(f"{url}/loop")
     await expect(page.locator(".stage")).to_have_count(8)
-    await page.wait_for_timeout(2500)
+    await page.wait_for_timeout(12_000)  # the curves of a running PPO draw themselves as its steps come
 
 
 async def take(browser: Browser, url: str, name: str, scale: float) -> int:
