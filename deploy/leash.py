@@ -33,9 +33,9 @@ def step_back(nice: int) -> None:
     within its session: against an engine in another one it is the group's that counts.
     """
     os.nice(nice)
-    with contextlib.suppress(OSError):  # a kernel without such groups needs nothing more
-        with open(AUTOGROUP, "w") as group:  # noqa: PTH123 - pathlib would cost every start its import
-            group.write(str(nice))
+    # a kernel without such groups needs nothing more; pathlib would cost every start its import
+    with contextlib.suppress(OSError), open(AUTOGROUP, "w") as group:  # noqa: PTH123
+        group.write(str(nice))
 
 
 if __name__ == "__main__":
