@@ -125,7 +125,7 @@ def _policy(
         figures["sft"] = sft.fit(
             trunk, examples.demonstrations, sft.SFTConfig(), out=start, progress=watcher.progress
         )
-    config = replace(ppo.PPOConfig(), max_seconds=settings.ppo_seconds)
+    config = replace(ppo.PPOConfig(), max_seconds=settings.ppo_seconds, max_steps=settings.ppo_steps)
     watcher.step("ppo", 0.0)
     run = ppo.train(
         trunk,

@@ -52,9 +52,9 @@ Reward: TypeAlias = Callable[[Sequence[Seen]], Tensor]
 class PPOConfig:
     """Every setting of a run. Rates suit 3–10 million parameters; see docs/algorithms.md for larger bases."""
 
-    max_seconds: float = 45.0
+    max_seconds: float = 60.0
     """Wall clock after which the run ends in good order."""
-    max_steps: int = 60
+    max_steps: int = 30
     prompts: int = 32
     """Distinct prompts a step."""
     group: int = 4
@@ -64,7 +64,7 @@ class PPOConfig:
     epochs: int = 1
     minibatch: int = 16
     """Prompts (with all their replies) a gradient step."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     warmup: int = 3
     """Gradient steps of linear warm-up."""
     value_learning_rate: float = 2e-3
