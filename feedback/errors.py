@@ -47,10 +47,11 @@ class StoreUnavailable(StoreError):
 
 
 class Conflict(StoreError):
-    """Someone else changed the record since it was read."""
+    """Someone else changed the record since it was read, or made it before (``expected`` is 0 then)."""
 
-    def __init__(self, record: str, expected: int, found: int) -> None:
-        super().__init__(f"{record} is at version {found}, not {expected}: read it again")
+    def __init__(self, record: str, expected: int, found: int, why: str = "") -> None:
+        stands = f"is at version {found}, not {expected}: read it again" if expected else "exists already"
+        super().__init__(f"{record} {why or stands}")
         self.record, self.expected, self.found = record, expected, found
 
 

@@ -100,7 +100,8 @@ def check_only_one_runs(record: ExperimentRecord, others: Iterable[ExperimentRec
     running = [one for one in others if one.alias == record.alias and one.status == "running"]
     for other in running:
         if other.name != record.name:
-            raise Conflict(f"experiment {other.name} runs on alias {record.alias} and", 0, other.version)
+            why = f"has to wait: {other.name} runs on alias {record.alias}, stop it first"
+            raise Conflict(f"experiment {record.name}", 0, other.version, why)
 
 
 def in_order(records: Iterable[AdapterRecord], alias: str | None) -> Sequence[AdapterRecord]:

@@ -186,7 +186,8 @@ async def test_aliases_are_made_changed_and_served(up: Running) -> None:
     made = {"name": "support", "guidelines": "Be brief.", "criteria": {"helpful": 1.0, "brevity": 0.5}}
     status, alias = await up.call("POST", "/v1/aliases", made)
     assert (status, alias["mode"], alias["live"]) == (201, "auto", None)
-    assert (await up.call("POST", "/v1/aliases", made))[0] == 409
+    status, body = await up.call("POST", "/v1/aliases", made)
+    assert (status, body["error"]["message"]) == (409, "support exists already")
     status, changed = await up.call("PATCH", "/v1/aliases/support", {"mode": "approve"})
     assert (status, changed["mode"], changed["guidelines"]) == (200, "approve", "Be brief.")
     assert (await up.call("PATCH", "/v1/aliases/support", {"mode": "off", "version": 1}))[0] == 409
@@ -202,7 +203,8 @@ async def test_experiments_are_made_ramped_and_stopped(up: Running) -> None:
     ]
     status, made = await up.call("POST", "/v1/experiments", {"name": "e1", "arms": arms})
     assert (status, made["status"], made["alias"]) == (201, "running", "heed")
-    assert (await up.call("POST", "/v1/experiments", {"name": "e2", "arms": arms}))[0] == 409
+    status, body = await up.call("POST", "/v1/experiments", {"name": "e2", "arms": arms})
+    assert (status, "e1 runs on alias heed, stop it first" in body["error"]["message"]) == (409, True)
     uneven = {"shares": {"warm": 0.5}}
     assert (await up.call("PATCH", "/v1/experiments/e1", uneven))[0] == 422
     status, ramped = await up.call("PATCH", "/v1/experiments/e1", {"shares": {"control": 0.5, "warm": 0.5}})
