@@ -37,7 +37,7 @@ class Thresholds(BaseModel):
         default=0.1, ge=0, lt=1, description="share of prompts whose votes only judge"
     )
     sft_min_corrections: int = Field(default=8, ge=1, description="corrections that call for fine-tuning")
-    ppo_steps: int = Field(default=30, ge=1, description="steps of a PPO run, of 128 replies each")
+    ppo_steps: int = Field(default=24, ge=1, description="steps of a PPO run, of 128 replies each")
     ppo_seconds: float = Field(default=60.0, gt=0, description="longest PPO run, seconds of wall clock")
     gate_prompts: int = Field(default=256, ge=16, description="prompts on which the gate compares")
     gate_max_kl: float = Field(default=15.0, gt=0, description="nats a reply from the base, at most")

@@ -54,7 +54,7 @@ class PPOConfig:
 
     max_seconds: float = 60.0
     """Wall clock after which the run ends in good order."""
-    max_steps: int = 30
+    max_steps: int = 24
     prompts: int = 32
     """Distinct prompts a step."""
     group: int = 4
