@@ -229,7 +229,10 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
     """What failed, what mixed, and how long a swap takes."""
     (row,) = rows
     under = f"{row['swaps']} swaps under streaming load"
-    controls = f"control: {row['spliced_noticed']} of {row['spliced']} replies mixed on purpose noticed"
+    controls = (
+        f"controls: {row['spliced_noticed']} of {row['spliced']} mixed on purpose noticed; "
+        f"{row['calm_changed']} of {row['calm_replies']} changed without a swap"
+    )
     return [
         Figure(f"requests failed during {under}", f"{row['failed']} of {row['requests']}"),
         Figure(

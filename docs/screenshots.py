@@ -10,28 +10,36 @@ from pathlib import Path
 
 from playwright.async_api import Browser, Page, ViewportSize, async_playwright, expect
 
+from deploy.preferences import polite_helpful
+
 IMAGES = Path(__file__).resolve().parent / "images"
 LARGEST = 200_000  # bytes a picture
 VIEW: ViewportSize = {"width": 1120, "height": 870}
+CHATS, LIKED, DISLIKED = 60, 0.5, 0.1
 QUESTIONS = ("When do you open on Sundays?", "How much is a flat white?")
 
 
-async def ask(page: Page, words: str, turn: int) -> None:
-    """Say something and wait for the reply to end."""
+async def ask(page: Page, words: str, turn: int) -> float:
+    """Say something and wait for the reply to end; how much a polite person likes it."""
     await page.get_by_role("textbox", name="Message").fill(words)
     await page.keyboard.press("Enter")
     await expect(page.locator(".votes")).to_have_count(turn, timeout=120_000)
+    return polite_helpful(words, await page.locator(".reply .words").last.inner_text())
 
 
 async def chat(page: Page, url: str) -> None:
-    """Two turns: a thumb up, and a thumb down with its reason."""
+    """Two turns of a chat that shows both: a good reply with a thumb up, and a poor one with its reason."""
     await page.goto(url)
-    for turn, question in enumerate(QUESTIONS, 1):
-        await ask(page, question, turn)
-        thumb = "Bad reply" if turn == len(QUESTIONS) else "Good reply"
-        await page.get_by_role("button", name=thumb).last.click()
-        await expect(page.locator(".votes .note").last).to_have_text("Stored")
-    await page.get_by_role("checkbox", name="Wrong tone").check()
+    for _ in range(CHATS):
+        if await ask(page, QUESTIONS[0], 1) >= LIKED and await ask(page, QUESTIONS[1], 2) < DISLIKED:
+            break
+        await page.get_by_role("button", name="New chat").click()
+    else:
+        sys.exit(f"{CHATS} chats had no good reply that a poor one followed")
+    await page.get_by_role("button", name="Good reply").first.click()
+    await page.get_by_role("button", name="Bad reply").last.click()
+    await expect(page.locator(".votes .note")).to_have_text(["Stored", "Stored"])
+    await page.get_by_role("checkbox", name="Not helpful").check()
 
 
 async def loop(page: Page, url: str) -> None:

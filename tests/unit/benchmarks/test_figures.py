@@ -1,0 +1,78 @@
+"""What the README says of rows that were written by hand."""
+
+from __future__ import annotations
+
+from benchmarks import loop, start, swaps, votes
+from benchmarks.results import Figure, Row
+
+SWAPS: Row = {
+    "swaps": 50, "requests": 1000, "failed": 1, "mixed": 2, "misnamed": 3, "crossed": 400,
+    "swap_p50_seconds": 0.1, "swap_p95_seconds": 0.25, "first_token_p50_seconds": 0.02,
+    "first_token_p95_seconds": 0.05, "calm_replies": 90, "calm_changed": 4, "spliced": 48, "spliced_noticed": 47,
+}  # fmt: skip
+
+
+def told(figures: list[Figure]) -> list[tuple[str, str]]:
+    return [(figure.heed, figure.beside) for figure in figures]
+
+
+def test_swaps_tell_failures_mixtures_and_what_the_controls_saw() -> None:
+    assert told(swaps.figures([SWAPS])) == [
+        ("1 of 1000", ""),
+        ("5 of 999", "controls: 47 of 48 mixed on purpose noticed; 4 of 90 changed without a swap"),
+        ("100 (250) ms", "first token of any chat under this load: 20 (50) ms"),
+    ]
+
+
+def test_starts_tell_medians_and_the_worst_of_what_is_left_behind() -> None:
+    ups: list[Row] = [
+        {"start": name, "to_page": page, "to_reply": reply, "to_stop": 2.0, "processes": 9, "left": left}
+        for name, page, reply, left in (
+            ("first", 20.0, 70.0, 0),
+            ("second", 1.0, 20.0, 2),
+            ("second", 3.0, 30.0, 0),
+            ("second", 2.0, 25.0, 0),
+        )
+    ]
+    rows = [
+        *ups,
+        {"start": "plain vLLM", "to_reply": 40.0},
+        {"command": "heed --help", "seconds": 0.123, "worst": 0.2, "runs": 9},
+        {"command": "import serve.app", "seconds": 0.5, "worst": 0.6, "runs": 9},
+    ]
+    assert told(start.figures(rows)) == [
+        ("70 s", ""),
+        ("2 s", ""),
+        ("25 s", "plain vLLM, same flags: 40 s"),
+        ("2", "gone in 2 s"),
+        ("0.123 s", ""),
+        ("0.5 s", ""),
+    ]
+
+
+def test_votes_stand_beside_the_bare_store_for_each_number_of_clients() -> None:
+    rows: list[Row] = [
+        {"way": "gateway", "clients": 32, "per_second": 900.0},
+        {"way": "bare XADD", "clients": 32, "per_second": 9000.4},
+        {"way": "gateway", "clients": 1, "per_second": 300.6},
+        {"way": "bare XADD", "clients": 1, "per_second": 3000.0},
+    ]
+    figures = votes.figures(rows)
+    assert told(figures) == [
+        ("301", "bare XADD, same store, asked from Python: 3000"),
+        ("900", "bare XADD, same store, asked from Python: 9000"),
+    ]
+    assert "1 client" in figures[0].what
+    assert "32 clients" in figures[1].what
+
+
+def test_a_loop_that_released_nothing_says_so() -> None:
+    row: Row = {
+        "preference": "brief", "votes": 400, "noise": 0.2, "win_rate": 0.5, "lower": 0.46, "upper": 0.54,
+        "prompts": 512, "last_vote_to_live": None, "failed_requests": 0, "chats": 80,
+        "first_token_training_p95": 0.05, "first_token_idle_p95": 0.02,
+    }  # fmt: skip
+    said = told(loop.figures([row]))
+    assert said[0] == ("50% [46%, 54%] on 512 prompts", "the base: 50%")
+    assert said[1][0] == "nothing released"
+    assert told(loop.figures([row | {"last_vote_to_live": 181.4}]))[1][0] == "181 s"
