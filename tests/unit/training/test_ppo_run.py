@@ -204,6 +204,11 @@ def test_a_run_that_spends_its_budget_writes_the_last_policy_within_it(trunk: Tr
     before = replace(config, max_steps=len(divergences) - 2)
     run(trunk, tmp_path / "before", before)
     assert weights(tmp_path / "out") == weights(tmp_path / "before")
+    checkpoint = tmp_path / "killed.pt"
+    with pytest.raises(Killed):  # just before it would have learnt that it was too far away
+        run(trunk, tmp_path, config, checkpoint=checkpoint, progress=killed_at(len(divergences) - 1))
+    run(trunk, tmp_path / "taken up", config, checkpoint=checkpoint)
+    assert weights(tmp_path / "taken up") == weights(tmp_path / "out")
 
 
 def test_the_budget_is_counted_from_the_adapter_that_a_run_starts_from(
