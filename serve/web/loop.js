@@ -27,7 +27,7 @@ function draw(now) {
   place("stages", [now.stage, now.waiting, now.batch, reward?.accuracy, now.progress, now.share, now.live, now.up, now.inFlight, adapters], () => drawPipeline(now));
   place("step", [now.step, now.progress, now.eta, now.figures, now.waiting, now.canary, now.candidate, now.asked, now.share, now.run.length, now.enough, now.retryAt && Math.floor(Date.now() / 1000)], () => drawStep(now));
   $("told").textContent = now.step ? `Running: ${now.step}` : ""; // once a step, not once a second
-  place("tiles", [now.waiting, now.total, now.freshness, now.live, now.spooled], () => tiles(now));
+  place("tiles", [now.waiting, now.total, now.freshness, now.live, now.spooled, Math.floor(Date.now() / 30000)], () => tiles(now));
   place("reward", [reward, adapters.length], () => rewardCard(now));
   place("batch", [now.batch, Math.floor(Date.now() / 5000)], () => batchCard(now.batch));
   place("adapters", [adapters, Math.floor(Date.now() / 30000)], () => (adapters.length ? drawAdapters(adapters, refresh, failed) : h("li", { class: "empty" }, "No adapter yet: the base answers.")));
