@@ -197,6 +197,14 @@ class RedisEventLog:
         with translated():
             return [decode(data) for data in self._client.lrange(keys.history(feedback_id), 0, -1)]
 
+    def spoken(self, subject: str) -> list[Event]:
+        with translated(), self._client.pipeline(transaction=False) as pipe:
+            for name in self._client.smembers(keys.spoken(subject)):
+                pipe.hget(keys.voice(_text(name)), "body")
+                pipe.hget(keys.REPORTS, name)
+            stored = pipe.execute()
+        return sorted((decode(data) for data in stored if data is not None), key=lambda event: event.time)
+
     def responses_of(self, subject: str, limit: int = 100) -> list[str]:
         if limit <= 0:
             return []

@@ -172,6 +172,10 @@ class MemoryEventLog:
         voice = self._voices.get(feedback_id)
         return [] if voice is None else list(voice.history)
 
+    def spoken(self, subject: str) -> list[Event]:
+        said = [*(voice.standing for voice in self._voices.values()), *self._reports.values()]
+        return sorted((event for event in said if event.subject == subject), key=lambda event: event.time)
+
     def responses_of(self, subject: str, limit: int = 100) -> list[str]:
         return self._subjects.get(subject, [])[: max(0, limit)]
 

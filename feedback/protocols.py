@@ -130,6 +130,9 @@ class EventLog(Protocol):
     def sayings(self, feedback_id: str) -> list[Event]:
         """All that was said in this voice, as it came."""
 
+    def spoken(self, subject: str) -> list[Event]:
+        """What stands of all the subject said (votes taken back too, reports), oldest first."""
+
     def responses_of(self, subject: str, limit: int = 100) -> list[str]:
         """Newest first."""
 

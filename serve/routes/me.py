@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from feedback import forget
 from feedback.errors import UnknownRecord
+from feedback.events import Comparison, Event, Label, Report
 from serve.auth import CHAT, ChatCaller
 from serve.gateway import Gateway
 from serve.routes.parts import Parts, User, json_answer
@@ -15,14 +17,20 @@ from serve.schemas.feedback import MeShown, ReceiptShown
 
 router = APIRouter(tags=["me"])
 LISTED = 100
+INTERNAL = frozenset({"event_id", "feedback_id", "subject", "schema"})
 
 
 @router.get("/v1/me", response_model=MeShown)
 def me(request: Request, caller: ChatCaller, parts: Parts, user: User = None) -> Response:
-    """My pseudonym, my newest responses, and what I said about them."""
+    """My pseudonym, my newest responses with my votes on them, and the newest of what else I said."""
     subject = parts.doorman.subject(caller, request, user=user)
     held = [_held(parts, one, subject) for one in parts.log.responses_of(subject, LISTED)]
-    return json_answer({"object": "me", "subject": subject, "responses": held})
+    spoken = parts.log.spoken(subject)[::-1]
+    said = {
+        name: [_told(event) for event in spoken if isinstance(event, kind)][:LISTED]
+        for name, kind in (("comparisons", Comparison), ("labels", Label), ("reports", Report))
+    }
+    return json_answer({"object": "me", "subject": subject, "responses": held, **said})
 
 
 @router.delete("/v1/me", status_code=202, response_model=ReceiptShown)
@@ -41,6 +49,11 @@ def receipt(receipt_id: str, parts: Parts) -> Response:
         if one["id"] == receipt_id:
             return json_answer({"object": "receipt", **forget.shown(one)})
     raise UnknownRecord("receipt", receipt_id)
+
+
+def _told(event: Event) -> dict[str, Any]:
+    """What was said, without what names it within Heed."""
+    return {name: value for name, value in asdict(event).items() if name not in INTERNAL}
 
 
 def _held(parts: Gateway, response_id: str, subject: str) -> dict[str, Any]:

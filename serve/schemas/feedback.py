@@ -125,6 +125,9 @@ class MeShown(BaseModel):
     object: Literal["me"] = "me"
     subject: str
     responses: list[dict[str, Any]]
+    comparisons: list[dict[str, Any]]
+    labels: list[dict[str, Any]]
+    reports: list[dict[str, Any]]
 
 
 class ReceiptShown(BaseModel):

@@ -110,6 +110,19 @@ def test_all_that_was_said_in_one_voice_is_kept_as_it_came(log: EventLog) -> Non
     assert log.sayings("fb-none") == []
 
 
+def test_what_stands_of_all_a_subject_said_is_told_until_it_is_forgotten(log: EventLog) -> None:
+    said = [
+        vote("r1", "down", 3.0),
+        comparison(("r1",), ("r2",), time=4.0),
+        label("r1", {"tone": 0.5}, 5.0, subject="s1"),
+        report("rp-1", on="r1", time=6.0),
+    ]
+    log.append([vote("r1", "up", 2.0), vote("r9", "up", 2.0, subject="s2"), *said])
+    assert log.spoken("s1") == said
+    log.forget("s1", before=10.0)
+    assert log.spoken("s1") == []
+
+
 def test_responses_to_the_same_prompt_have_the_same_mark(log: EventLog) -> None:
     hi = ({"role": "user", "content": "hi"},)
     log.append(

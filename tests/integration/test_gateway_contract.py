@@ -245,6 +245,17 @@ async def test_what_is_held_is_told_and_forgetting_gives_a_receipt(up: Running) 
     _, held = await up.call("GET", "/v1/me", headers={"Heed-User": "alice"})
     assert [(entry["response_id"], entry["rating"]) for entry in held["responses"]] == [(one, "up")]
     assert "alice" not in json.dumps(held)
+    other = await response_id(up, user="alice")
+    for path, body in (
+        ("comparisons", {"ranking": [[one], [other]]}),
+        ("labels", {"response_id": one, "labels": {"tone": 0.5}}),
+        ("reports", {"response_id": other, "kind": "rude"}),
+    ):
+        await up.call("POST", f"/v1/{path}", {**body, "user": "alice"})
+    _, held = await up.call("GET", "/v1/me", headers={"Heed-User": "alice"})
+    assert [said["ranking"] for said in held["comparisons"]] == [[[one], [other]]]
+    assert [said["labels"] for said in held["labels"]] == [{"tone": 0.5}]
+    assert [(said["response_id"], said["report_kind"]) for said in held["reports"]] == [(other, "rude")]
     status, receipt = await up.call("DELETE", "/v1/me", headers={"Heed-User": "alice"})
     assert (status, receipt["status"]) == (202, "pending")
     status, told = await up.call("GET", f"/v1/me/receipts/{receipt['id']}")
