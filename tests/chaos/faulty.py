@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 import multiprocessing
 import os
 import resource
@@ -74,6 +75,7 @@ def _work(task: str, fault: Fault | None, env: Mapping[str, str], log: Path, fil
     with log.open("ab") as sink:
         for stream in (1, 2):
             os.dup2(sink.fileno(), stream)
+    logging.basicConfig(level=logging.INFO)
     if file_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
     from training import tasks

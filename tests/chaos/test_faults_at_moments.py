@@ -33,7 +33,7 @@ from tests.contract.making import response, vote
 from tests.servers import valkey_server, wait_until
 from tests.unit.training.tiny import save_tiny
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
 ADD = "feedback.registry:RedisRegistry.add_adapter"
 ENDED = "training.status:Status.ended"
 VOTES = 80
@@ -189,6 +189,20 @@ def test_a_worker_killed_around_publishing_leaves_one_adapter_and_the_next_round
     assert scene.loop["last_round"]["verdict"] != "failed"
     assert list((scene.data / "checkpoints" / "heed").iterdir()) == []
     assert {path.name for path in scene.folders()} == {record.id for record in scene.adapters}
+
+
+@pytest.mark.parametrize(
+    ("where", "resumed"), [("training.learning:fit", False), ("training.learning:examine", True)]
+)
+def test_a_worker_killed_before_ppo_begins_anew_and_one_killed_after_it_does_not_train_again(
+    scene: Scene, where: str, resumed: bool
+) -> None:
+    assert scene.run("archive") == 0
+    assert scene.run("train", Fault("kill", "before", where)) == -signal.SIGKILL
+    assert scene.folders() == []
+    scene.run_round()
+    assert_published_once(scene)
+    assert ("PPO goes on after step" in scene.said.read_text()) is resumed
 
 
 def test_a_store_killed_between_folder_and_record_gets_the_record_when_it_is_back(scene: Scene) -> None:
