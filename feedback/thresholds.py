@@ -38,8 +38,11 @@ class Thresholds(BaseModel):
     )
     sft_min_corrections: int = Field(default=8, ge=1, description="corrections that call for fine-tuning")
     ppo_steps: int = Field(default=24, ge=1, description="steps of a PPO run, of 128 replies each")
-    ppo_seconds: float = Field(default=60.0, gt=0, description="longest PPO run, seconds of wall clock")
+    ppo_seconds: float = Field(default=90.0, gt=0, description="longest PPO run, seconds of wall clock")
     gate_prompts: int = Field(default=256, ge=16, description="prompts on which the gate compares")
+    gate_min_kl: float = Field(
+        default=0.2, ge=0, description="nats a reply from the base, at least: nearer it is the base"
+    )
     gate_max_kl: float = Field(default=15.0, gt=0, description="nats a reply from the base, at most")
     gate_max_repetition: float = Field(default=0.1, ge=0, description="rise of repeated 4-grams, at most")
     gate_min_length: float = Field(

@@ -93,27 +93,36 @@ def mean_lower(values: Tensor, z: float = 1.645) -> float:
 
 
 def agreement(model: RewardModel, examples: Examples) -> tuple[int, int]:
-    """How many votes the model's scores agree with, of how many; a thumb up should score above the middle."""
+    """How many votes the model's scores agree with, of how many. A coin agrees with half.
+
+    A pair should score its winner higher. Thumbs are taken two by two, each up with a down, in the order they
+    came: alone, a model that likes nothing would agree with most votes of users who like little.
+    """
     pairs = [pair for pair in examples.pairs if pair.outcome == "win"]
-    right = 0
-    if pairs:
-        a = model.score([(pair.messages, pair.a) for pair in pairs]).mean
-        b = model.score([(pair.messages, pair.b) for pair in pairs]).mean
-        right += int((a > b).sum())
-    thumbs = examples.thumbs
-    if thumbs:
-        scores = model.score([(thumb.messages, thumb.text) for thumb in thumbs]).mean
-        share_down = sum(not thumb.up for thumb in thumbs) / len(thumbs)
-        middle = torch.quantile(scores, share_down)
-        right += int(((scores > middle) == torch.tensor([thumb.up for thumb in thumbs])).sum())
-    return right, len(pairs) + len(thumbs)
+    ups, downs = ([thumb for thumb in examples.thumbs if thumb.up == up] for up in (True, False))
+    better = [(pair.messages, pair.a) for pair in pairs] + [(up.messages, up.text) for up in ups]
+    worse = [(pair.messages, pair.b) for pair in pairs] + [(down.messages, down.text) for down in downs]
+    n = len(pairs) + min(len(ups), len(downs))
+    if n == 0:
+        return 0, 0
+    return int((model.score(better[:n]).mean > model.score(worse[:n]).mean).sum()), n
 
 
-def knows_check(name: str, model: RewardModel, unseen: Examples) -> Check:
-    """Whether the model can be shown to know the preference: on votes it never saw, better than a coin."""
-    right, n = agreement(model, unseen)
-    what = f"agrees with {right} of {n} votes it never saw; lower bound"
-    return at_least(name, wilson_lower(right, n), 0.5, what)
+def knows_checks(model: RewardModel, judge: RewardModel, learnt: Examples, judged: Examples) -> list[Check]:
+    """Whether the two can be shown to know the preference, each asked about the votes of the other's fold.
+
+    Together they must beat a coin beyond doubt, and each alone must at least not lose to it.
+    """
+    (right, n), (judge_right, judge_n) = agreement(model, judged), agreement(judge, learnt)
+    asked, agreed = n + judge_n, right + judge_right
+    what = f"reward model and judge agree with {agreed} of {asked} votes they never saw; lower bound"
+    return [
+        at_least("votes", wilson_lower(agreed, asked), 0.5, what),
+        at_least(
+            "reward_model", right / max(1, n), 0.5, "share of unseen votes the reward model agrees with"
+        ),
+        at_least("judge", judge_right / max(1, judge_n), 0.5, "share of unseen votes the judge agrees with"),
+    ]
 
 
 def repetition(replies: Sequence[Reply]) -> float:
@@ -154,11 +163,13 @@ def examine(
     length, before = (sum(len(r.token_ids) for r in rs) / len(rs) for rs in (new, old))
     ended, ended_before = (sum(r.finish_reason == "stop" for r in rs) / len(rs) for rs in (new, old))
     won = f"wins {float(wins.mean()):.3f} against the served; lower bound"
+    nats = divergence(trunk, new)
     speaks = sum(bool(reply.text.strip()) for reply in new) / len(new)
     allowed = repetition(old) + settings.gate_max_repetition
     checks = [
         at_least("win_rate", mean_lower(wins), 0.5, won),
-        at_most("kl", divergence(trunk, new), settings.gate_max_kl, "nats a reply from the base"),
+        at_least("moved", nats, settings.gate_min_kl, "nats a reply from the base"),
+        at_most("kl", nats, settings.gate_max_kl, "nats a reply from the base"),
         at_least(
             "length_min", length / before, settings.gate_min_length, "mean length over the served one's"
         ),

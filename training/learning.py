@@ -16,7 +16,7 @@ from training import ppo, sft
 from training.batching import split_of
 from training.errors import NothingToLearn, RoundCancelled
 from training.examples import Examples
-from training.gate import GateReport, examine, knows_check, report
+from training.gate import GateReport, examine, knows_checks, report
 from training.reward_model import RewardConfig, RewardModel, RewardReport, fit
 from training.settings import TrainingSettings
 from training.trunk import Trunk
@@ -75,7 +75,7 @@ def learn(
     model, figures = fit(trunk, learnt, RewardConfig(), out=rewards)
     judge, judge_figures = fit(trunk, judged, RewardConfig(seed=1), out=rewards / "judge")
     watcher.fitted(figures, judge_figures)
-    knows = [knows_check("reward_model", model, judged), knows_check("judge", judge, learnt)]
+    knows = knows_checks(model, judge, learnt, judged)
     if not report(knows).passed:
         return Learned(None, report(knows), figures, judge_figures)
     adapter = work / "adapter"

@@ -52,7 +52,7 @@ Reward: TypeAlias = Callable[[Sequence[Seen]], Tensor]
 class PPOConfig:
     """Every setting of a run. Rates suit 3–10 million parameters; see docs/algorithms.md for larger bases."""
 
-    max_seconds: float = 60.0
+    max_seconds: float = 90.0
     """Wall clock after which the run ends in good order."""
     max_steps: int = 24
     prompts: int = 32
@@ -85,7 +85,11 @@ class PPOConfig:
     horizon: float = 2000.0
     """Samples over which the controller corrects its error."""
     max_kl: float = 12.0
-    """Nats a reply from the reference at which the run stops; what is kept is the policy before that."""
+    """Nats a reply from the reference at which the run stops."""
+    min_variety: float = 0.3
+    """Share of the first step's different replies below which the run stops: one reply is taking over."""
+    margin: float = 1.5
+    """What a run that stops there keeps is the last policy that was so many times clear of either limit."""
     pessimism: float = 0.5
     """λ of mean − λ·std."""
     gradient_norm: float = 1.0
@@ -105,6 +109,8 @@ class PPOReport:
     reward_last: float = 0.0
     kl_nats: float = 0.0  # a reply, from the reference
     kl_base_nats: float = 0.0  # a reply, from the base
+    variety: float = 1.0  # different replies of a step, over those of the first step
+    variety_first: float = 0.0  # different replies of the first step, over all of its replies
     clip_fraction: float = 0.0
     entropy_nats: float = 0.0  # a token
     value_loss: float = 0.0
@@ -262,10 +268,11 @@ class Run:
         self.beta, self.step, self.updates = (state["position"][key] for key in ("beta", "step", "updates"))
         self.report = PPOReport(**state["report"])
 
-    @property
-    def within_budget(self) -> bool:
-        """Whether the policy that sampled last is near enough to the reference; NaN is not."""
-        return self.report.kl_nats <= self.config.max_kl
+    def clear(self, margin: float = 1.0) -> bool:
+        """Whether the policy that sampled last is so many times clear of both limits; NaN is not."""
+        report, config = self.report, self.config
+        near = report.kl_nats <= config.max_kl / margin
+        return near and report.variety >= config.min_variety * margin
 
     # --- experience -------------------------------------------------------------------------------------
 
@@ -328,7 +335,7 @@ class Run:
         batch.advantages /= batch.advantages.std() + 1e-8
 
     def _account(self, batch: Batch, from_base: Tensor) -> None:
-        """Figures of the policy that sampled; a policy within the budget becomes the one to keep."""
+        """Figures of the policy that sampled; one well within the limits becomes the one to keep."""
         report, n = self.report, len(batch.tokens)
         report.reward_last = float(batch.scores.mean())
         report.kl_nats, report.kl_base_nats = float(batch.kl.sum()) / n, float(from_base.sum()) / n
@@ -337,7 +344,10 @@ class Run:
         spread = batch.returns.var()
         report.explained_variance = float(1 - (batch.returns - batch.values).var() / (spread + 1e-8))
         report.steps, report.samples = self.step + 1, report.samples + n
-        if self.within_budget:
+        different = len({one.reply for one in batch.tokens}) / n
+        report.variety_first = report.variety_first or different
+        report.variety = different / report.variety_first
+        if self.clear(self.config.margin):
             self.kept = self.snapshot()
 
     # --- learning ---------------------------------------------------------------------------------------
@@ -404,7 +414,7 @@ class Run:
         self.sampler.refresh("policy")
         told = (
             "reward_last", "kl_nats", "kl_base_nats", "clip_fraction", "entropy_nats", "value_loss",
-            "explained_variance", "beta", "samples", "seconds",
+            "explained_variance", "variety", "beta", "samples", "seconds",
         )  # fmt: skip
         tokens = sum(batch.sizes) / len(batch.sizes)
         report.curve.append({name: float(getattr(report, name)) for name in told} | {"tokens": tokens})
@@ -414,8 +424,9 @@ class Run:
         """In words; empty to go on."""
         if should_stop is not None and should_stop():
             return "asked to stop"
-        if not self.within_budget:
-            return "KL budget spent"
+        if not self.clear():
+            near = self.report.kl_nats <= self.config.max_kl
+            return "replies grew alike" if near else "KL budget spent"
         if self.step >= self.config.max_steps:
             return "all steps done"
         return "time budget spent" if self.report.seconds >= self.config.max_seconds else ""
@@ -450,13 +461,13 @@ def train(
     """Train from ``start`` (None: the base) and write a stock PEFT folder to ``out``.
 
     ``checkpoint`` is a file: when it exists the run continues from it, to the same bytes; one that cannot be
-    read is left aside. A run that spends its KL budget keeps the last policy that was within it.
+    read is left aside. A run that reaches a limit keeps the last policy that was well within both.
     """
     run = _taken_up(trunk, config, start, checkpoint)
     begun = time.monotonic() - run.report.seconds
     while not run.report.stopped:
         batch = run.collect(prompts, reward)
-        if run.within_budget:
+        if run.clear():
             run.learn(batch)
         run.report.seconds = time.monotonic() - begun
         run.adapt(batch)
@@ -466,7 +477,7 @@ def train(
         if progress is not None:
             done = max(run.step / config.max_steps, run.report.seconds / config.max_seconds)
             progress("ppo", min(1.0, done), run.report.curve[-1])
-    if not run.within_budget:
+    if not run.clear():
         run.adopt(run.kept)
     trunk.write("policy", out)
     return run.report

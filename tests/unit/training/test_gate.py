@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.gate import at_least, at_most, mean_lower, repetition, report, variety, wilson_lower
+from training.examples import Examples, Pair, Thumb
+from training.gate import (
+    agreement,
+    at_least,
+    at_most,
+    knows_checks,
+    mean_lower,
+    repetition,
+    report,
+    variety,
+    wilson_lower,
+)
+from training.reward_model import RewardScores
 from training.rollouts import Reply
 
 
@@ -39,3 +51,42 @@ def test_one_failed_check_fails_the_gate_and_is_the_reason() -> None:
     assert not told.passed
     assert told.reason == "lower bound 0.480, at least 0.500 wanted"
     assert [check["verdict"] for check in told.as_dict()["checks"]] == ["failed", "passed"]
+
+
+class Longer:
+    """Likes the longer reply."""
+
+    def score(self, conversations: list[tuple[object, str]]) -> RewardScores:
+        lengths = torch.tensor([float(len(text)) for _, text in conversations])
+        return RewardScores(lengths, torch.zeros_like(lengths))
+
+
+class Indifferent:
+    """Likes nothing."""
+
+    def score(self, conversations: list[tuple[object, str]]) -> RewardScores:
+        return RewardScores(torch.zeros(len(conversations)), torch.zeros(len(conversations)))
+
+
+def test_agreement_counts_winners_and_thumbs_two_by_two() -> None:
+    pairs = [Pair((), "long", "no", "win"), Pair((), "no", "long", "win"), Pair((), "a", "b", "tie")]
+    thumbs = [Thumb((), "long", up=True), Thumb((), "no", up=False), Thumb((), "longest of all", up=False)]
+    assert agreement(Longer(), Examples(pairs, thumbs)) == (2, 3)  # the third thumb finds no partner
+
+
+def test_a_model_that_likes_nothing_does_not_agree_with_users_who_like_little() -> None:
+    sour = Examples([], [Thumb((), "x", up=number < 5) for number in range(100)])
+    assert agreement(Indifferent(), sour) == (0, 5)
+    assert not report(knows_checks(Indifferent(), Indifferent(), sour, sour)).passed
+
+
+def test_reward_model_and_judge_are_asked_about_each_others_votes() -> None:
+    short = Examples([Pair((), "long", "no", "win")] * 10, ())
+    long = Examples([Pair((), "no", "long", "win")] * 30, ())
+    votes, model, judge = knows_checks(Longer(), Longer(), learnt=long, judged=short)
+    assert (model.value, judge.value) == (
+        1.0,
+        0.0,
+    )  # the model was asked about the judge's, and the other way
+    assert votes.value == pytest.approx(wilson_lower(10, 40))
+    assert [check.verdict for check in (votes, model, judge)] == ["failed", "passed", "failed"]

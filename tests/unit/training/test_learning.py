@@ -94,7 +94,7 @@ def test_coins_train_nothing(trunk: Trunk, tmp_path: Path) -> None:
     watcher = Watching()
     told = learnt(trunk, votes(120, coin=True), tmp_path, watcher)
     assert told.adapter is None
-    assert "votes it never saw" in told.verdict.reason
+    assert "votes they never saw" in told.verdict.reason
     assert watcher.steps == ["reward model"]
 
 
@@ -109,7 +109,7 @@ def test_votes_that_agree_lead_to_an_adapter_and_a_verdict_on_it(trunk: Trunk, t
         "adapter_model.safetensors",
     ]
     checks = [check.check for check in told.verdict.checks]
-    assert checks[:4] == ["reward_model", "judge", "win_rate", "kl"]
+    assert checks[:6] == ["votes", "reward_model", "judge", "win_rate", "moved", "kl"]
     assert told.trained["ppo"]["samples"] > 0
 
 
