@@ -17,6 +17,7 @@ from training.batching import split_of
 from training.errors import NothingToLearn, RoundCancelled
 from training.examples import Examples
 from training.gate import GateReport, examine, knows_checks, report
+from training.memory import give_back
 from training.reward_model import RewardConfig, RewardModel, RewardReport, fit
 from training.settings import TrainingSettings
 from training.trunk import Trunk
@@ -75,6 +76,7 @@ def learn(
     model, figures = fit(trunk, learnt, RewardConfig(), out=rewards)
     judge, judge_figures = fit(trunk, judged, RewardConfig(seed=1), out=rewards / "judge")
     watcher.fitted(figures, judge_figures)
+    give_back()
     knows = knows_checks(model, judge, learnt, judged)
     if not report(knows).passed:
         return Learned(None, report(knows), figures, judge_figures)
@@ -83,6 +85,7 @@ def learn(
     watcher.step("gate", 0.0)
     asked = gate_prompts(examples, settings.gate_prompts)
     verdict = examine(trunk, adapter, served, judge, asked, settings, seed=seed)
+    give_back()
     return Learned(adapter, report([*knows, *verdict.checks]), figures, judge_figures, trained)
 
 

@@ -38,6 +38,7 @@ from torch.nn.utils.rnn import pad_sequence
 from feedback.durable import write_durably
 from feedback.events import Message
 from training.forward import Forward
+from training.memory import give_back
 from training.packing import Packed, Tokens
 from training.reference import Seen, look
 from training.reward_model import Progress, RewardModel
@@ -471,6 +472,7 @@ def train(
             run.learn(batch)
         run.report.seconds = time.monotonic() - begun
         run.adapt(batch)
+        give_back()
         run.report.stopped = run.why_stop(should_stop)
         if checkpoint is not None and (run.report.stopped or run.step % config.checkpoint_steps == 0):
             _save(run.state(), checkpoint)
