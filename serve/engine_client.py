@@ -14,6 +14,7 @@ from serve.errors import EngineGarbled, EngineRefused, EngineUnreachable
 OUR_FIELDS = {"input_tokens": "messages", "prompt": "messages"}  # where an engine blames what no client sent
 BROKEN = (aiohttp.ClientError, asyncio.TimeoutError, OSError)  # how a connection fails
 CONTROL = aiohttp.ClientTimeout(total=5.0)
+PROBES_AT_ONCE = 4
 LOADING = aiohttp.ClientTimeout(total=60.0)  # loading pauses decoding, and a probe queues behind chats
 
 
@@ -48,15 +49,31 @@ class EngineClient:
     async def log_probabilities(
         self, served: str, prompt: Sequence[int], completion: Sequence[int]
     ) -> list[float]:
-        """Natural log-probability of each completion token after the prompt, at temperature 1."""
-        tokens = [*prompt, *completion]
-        asked = {"model": served, "prompt": tokens, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
-        body = await self._json("POST", "/v1/completions", LOADING, asked)
+        """Natural log-probability of each completion token after the prompt, at temperature 1.
+
+        Each token is asked for by itself, as the only one allowed, whose log-probability is told as it was before
+        the others were shut out. All at once, by ``prompt_logprobs``, kills vLLM's engine on a CPU when a chat
+        runs beside it: its LoRA code takes the prompt's states for those of the tokens to draw.
+        """
+        at_once = asyncio.Semaphore(PROBES_AT_ONCE)
+
+        async def one(place: int) -> float:
+            asked = {
+                "model": served,
+                "prompt": [*prompt, *completion[:place]],
+                "max_tokens": 1,
+                "temperature": 0,
+                "allowed_token_ids": [completion[place]],
+                "logprobs": 1,
+            }
+            async with at_once:
+                body = await self._json("POST", "/v1/completions", LOADING, asked)
+            return float(body["choices"][0]["logprobs"]["token_logprobs"][0])
+
         try:
-            told = body["choices"][0]["prompt_logprobs"][len(prompt) :]
-            return [float(at[str(token)]["logprob"]) for at, token in zip(told, completion, strict=True)]
+            return list(await asyncio.gather(*(one(place) for place in range(len(completion)))))
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise EngineGarbled("the engine's prompt_logprobs do not parse") from error
+            raise EngineGarbled("the engine's logprobs do not parse") from error
 
     async def tokenize(self, served: str, text: str) -> list[int]:
         """The text's token ids."""

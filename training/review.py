@@ -2,7 +2,8 @@
 
 A simple and honest rule for now: the gate has already shown the candidate better offline; online it must
 break no guardrail, and the votes on it must not say it is worse (an always-valid test, so looking every two
-seconds is fair). Where the votes say better earlier, it is promoted earlier.
+seconds is fair). Where the votes say better earlier, it is promoted earlier. An imported adapter has passed no
+gate: it waits until a person promotes it or begins an experiment.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ class Review:
         return self._begin()
 
     def _begin(self) -> str:
-        waiting = [r for r in self.registry.adapters(self.alias.name) if r.state in ("candidate", "canary")]
+        tried = [r for r in self.registry.adapters(self.alias.name) if r.state in ("candidate", "canary")]
+        waiting = [record for record in tried if record.gate]
         if not waiting:
-            return "no candidate"
+            return "no candidate that has passed the gate"
         newest = waiting[-1]
         for older in waiting[:-1]:
             self.registry.transition(older.id, "retired", f"followed by {newest.id} before it was tried")

@@ -137,8 +137,8 @@ class FakeEngine:
     async def completions(self, request: web.Request) -> web.Response:
         body = await request.json()
         value = self.log_probability.get(body["model"], -1.0)
-        told = [None, *({str(token): {"logprob": value}} for token in body["prompt"][1:])]
-        return web.json_response({"choices": [{"prompt_logprobs": told, "text": ""}]})
+        token = body["allowed_token_ids"][0]
+        return web.json_response({"choices": [{"logprobs": {"token_logprobs": [value]}, "text": str(token)}]})
 
     async def tokenize(self, request: web.Request) -> web.Response:
         text = (await request.json())["prompt"]

@@ -23,10 +23,11 @@ class Scene:
         self.add("a-000001-aaaaaaaaaaaa")
         self.registry.report_engine("engine-0", ["a-000001-aaaaaaaaaaaa"], 60)
 
-    def add(self, name: str) -> None:
+    def add(self, name: str, *, passed_gate: bool = True) -> None:
         record = AdapterRecord(
-            id=name, alias="heed", state="candidate", created=1e12, path="/x", base="b", newest_vote=1.0
-        )
+            id=name, alias="heed", state="candidate", created=1e12, path="/x", base="b", newest_vote=1.0,
+            gate={"passed": True} if passed_gate else None,
+        )  # fmt: skip
         self.registry.add_adapter(record)
 
     def look(self) -> str:
@@ -56,6 +57,13 @@ def test_a_candidate_that_no_engine_has_proved_is_not_tried() -> None:
     scene.registry.report_engine("engine-1", [], 60)
     assert scene.look() == "a-000001-aaaaaaaaaaaa is not ready on every engine"
     assert scene.state() == "candidate"
+
+
+def test_an_imported_adapter_that_passed_no_gate_waits_for_a_person() -> None:
+    scene = Scene()
+    scene.add("a-000002-bbbbbbbbbbbb", passed_gate=False)
+    assert scene.look() == "a-000001-aaaaaaaaaaaa is tried on 10%"  # and not followed by the newer one
+    assert scene.state("a-000002-bbbbbbbbbbbb") == "candidate"
 
 
 def test_approval_waits_for_a_person() -> None:
