@@ -51,9 +51,8 @@ class EngineClient:
     ) -> list[float]:
         """Natural log-probability of each completion token after the prompt, at temperature 1.
 
-        Each token is asked for by itself, as the only one allowed, whose log-probability is told as it was before
-        the others were shut out. All at once, by ``prompt_logprobs``, kills vLLM's engine on a CPU when a chat
-        runs beside it: its LoRA code takes the prompt's states for those of the tokens to draw.
+        Each token is asked about by itself. All at once, by ``prompt_logprobs``, kills vLLM's engine on a CPU when a
+        chat runs beside it: its LoRA code takes the prompt's states for those of the tokens to draw.
         """
         at_once = asyncio.Semaphore(PROBES_AT_ONCE)
 
@@ -62,18 +61,22 @@ class EngineClient:
                 "model": served,
                 "prompt": [*prompt, *completion[:place]],
                 "max_tokens": 1,
-                "temperature": 0,
-                "allowed_token_ids": [completion[place]],
+                "temperature": 1.0,  # whose processed log-probabilities are the raw ones
                 "logprobs": 1,
+                "logprob_token_ids": [completion[place]],
+                "return_tokens_as_token_ids": True,
             }
             async with at_once:
                 body = await self._json("POST", "/v1/completions", LOADING, asked)
-            return float(body["choices"][0]["logprobs"]["token_logprobs"][0])
+            told = body["choices"][0]["logprobs"]["top_logprobs"][0]
+            return float(told[f"token_id:{completion[place]}"])
 
         try:
             return list(await asyncio.gather(*(one(place) for place in range(len(completion)))))
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise EngineGarbled("the engine's logprobs do not parse") from error
+            raise EngineGarbled(
+                "the engine's logprobs do not parse: it must know logprob_token_ids, as vLLM 0.32 does"
+            ) from error
 
     async def tokenize(self, served: str, text: str) -> list[int]:
         """The text's token ids."""

@@ -129,7 +129,8 @@ def engine_server(folder: Path, model: Path = STARTER, dtype: str = "float32") -
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port), "--dtype", dtype]
     command += ["--enable-lora", "--max-loras", "4", "--max-cpu-loras", "16", "--max-lora-rank", "16"]
-    command += ["--scheduling-policy", "priority", "--enforce-eager", "--max-model-len", "1024"]
+    command += ["--scheduling-policy", "priority", "--logprobs-mode", "processed_logprobs"]
+    command += ["--enforce-eager", "--max-model-len", "1024"]
     log = folder / "engine.log"
     with process(command, log, ENGINE_ENV):
         url = f"http://127.0.0.1:{port}"

@@ -137,8 +137,8 @@ class FakeEngine:
     async def completions(self, request: web.Request) -> web.Response:
         body = await request.json()
         value = self.log_probability.get(body["model"], -1.0)
-        token = body["allowed_token_ids"][0]
-        return web.json_response({"choices": [{"logprobs": {"token_logprobs": [value]}, "text": str(token)}]})
+        told = {f"token_id:{token}": value for token in body["logprob_token_ids"]}
+        return web.json_response({"choices": [{"logprobs": {"top_logprobs": [told]}, "text": ""}]})
 
     async def tokenize(self, request: web.Request) -> web.Response:
         text = (await request.json())["prompt"]
