@@ -30,6 +30,7 @@ def check_launch(settings: LaunchSettings, *, own_engine: bool, own_store: bool,
             "pip install 'heed[worker]', or start without them: heed up --no-worker",
         )
     if own_store:
+        check_address(settings)
         valkey.binary()
     elif not store_ok(settings.redis_url):
         raise CannotStart(
@@ -37,6 +38,25 @@ def check_launch(settings: LaunchSettings, *, own_engine: bool, own_store: bool,
             "start it, check that the address is redis://:password@host:port/number, or leave the option out "
             "for an embedded one",
         )
+
+
+def check_address(settings: LaunchSettings) -> None:
+    """Raises CannotStart for an address that others can reach while no key has ever been made: the gateway would
+    refuse it at every start.
+    """
+    from serve.auth import is_loopback
+
+    if (
+        is_loopback(settings.host)
+        or os.environ.get("HEED_ADMIN_KEY")
+        or (settings.run_dir / "keys.json").exists()
+    ):
+        return
+    raise CannotStart(
+        f"--host {settings.host} can be reached by others and no key is configured",
+        "set HEED_ADMIN_KEY to a long random value, or start on 127.0.0.1 and make one with "
+        "`heed keys create --scope admin`",
+    )
 
 
 def check_data_dir(root: Path) -> None:

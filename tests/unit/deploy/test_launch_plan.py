@@ -163,3 +163,12 @@ def test_workers_and_beat_count_as_alive_only_while_their_work_gets_done(
             registry.set_loop("_workers", {task: {"last_success": time.time() - age}})
         seen.append(probe())
     assert seen == [False, False, True]
+
+
+def test_an_address_that_others_reach_needs_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = LaunchSettings(data_dir=tmp_path, host="0.0.0.0")
+    with pytest.raises(CannotStart, match=r"--host 0\.0\.0\.0 can be reached by others"):
+        preflight.check_address(chosen)
+    preflight.check_address(LaunchSettings(data_dir=tmp_path, host="127.0.0.1"))
+    monkeypatch.setenv("HEED_ADMIN_KEY", "a" * 43)
+    preflight.check_address(chosen)
