@@ -87,7 +87,7 @@ class PPOConfig:
     """Samples over which the controller corrects its error."""
     max_kl: float = 12.0
     """Nats a reply from the reference at which the run stops."""
-    min_variety: float = 0.3
+    min_variety: float = 0.15
     """Share of the first step's different replies below which the run stops: one reply is taking over."""
     margin: float = 1.5
     """What a run that stops there keeps is the last policy that was so many times clear of either limit."""
