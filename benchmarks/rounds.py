@@ -40,6 +40,7 @@ DESCRIPTION = (
 )
 Prompt = tuple[Message, ...]
 SUBJECTS = 16
+THREE = ["polite_helpful", "brief", "concrete"]
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def run(arguments: Sequence[str]) -> list[Row]:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--votes", type=int, nargs="+", default=[50, 100, 200, 400])
-    parser.add_argument("--preference", nargs="+", default=["polite_helpful"], choices=list(PREFERENCES))
+    parser.add_argument("--preference", nargs="+", default=THREE, choices=list(PREFERENCES))
     parser.add_argument("--noise", type=float, default=0.2)
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--held-out", type=int, default=512)
@@ -222,17 +223,20 @@ def run(arguments: Sequence[str]) -> list[Row]:
 
 
 def figures(rows: Sequence[Row]) -> list[Figure]:
-    """The reward model and what is served after each round."""
-    lines = []
+    """What is served after each round, and how well the reward model knows; one line a preference and seed."""
+    runs: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
-        of = f"{row['votes']} votes, {row['noise']:.0%} noise, `{row['preference']}`, seed {row['seed']}"
+        runs.setdefault((row["preference"], row["seed"]), []).append(row)
+    lines = []
+    for (name, seed), ones in runs.items():
+        of = f"after {', '.join(str(row['votes']) for row in ones)} votes, `{name}`, seed {seed}"
+        won = [f"{row['win_rate']:.0%}" for row in ones]
+        knew = [f"{row['reward_accuracy']:.0%}" for row in ones]
         lines += [
-            Figure(f"reward model, unseen pairs told apart, {of}", f"{row['reward_accuracy']:.0%}"),
             Figure(
-                f"rounds alone: what is served wins against the base, {of}",
-                f"{row['win_rate']:.0%} [{row['lower']:.0%}, {row['upper']:.0%}]",
-                row["verdict"],
+                f"rounds alone: what is served wins against the base, {of}", ", ".join(won), "the base: 50%"
             ),
+            Figure(f"reward model, unseen pairs told apart, {of}", ", ".join(knew), "a coin: 50%"),
         ]
     return lines
 
