@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import loop, start, swaps, votes
+from benchmarks import loop, rounds, start, swaps, votes
 from benchmarks.results import Figure, Row
 
 SWAPS: Row = {
@@ -76,3 +76,13 @@ def test_a_loop_that_released_nothing_says_so() -> None:
     assert said[0] == ("50% [46%, 54%] on 512 prompts", "the base: 50%")
     assert said[1][0] == "nothing released"
     assert told(loop.figures([row | {"last_vote_to_live": 181.4}]))[1][0] == "181 s"
+
+
+def test_rounds_are_a_line_a_preference_and_seed() -> None:
+    rows: list[Row] = [
+        {"preference": "brief", "seed": seed, "votes": votes, "win_rate": won, "reward_accuracy": 0.75}
+        for seed, votes, won in ((0, 50, 0.5), (0, 100, 0.712), (1, 50, 0.5))
+    ]
+    told_of = rounds.figures(rows)
+    assert [figure.heed for figure in told_of] == ["50%, 71%", "75%, 75%", "50%", "75%"]
+    assert "after 50, 100 votes, `brief`, seed 0" in told_of[0].what
