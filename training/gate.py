@@ -176,7 +176,7 @@ def examine(
         at_most("length_max", length / before, settings.gate_max_length, "mean length over the served one's"),
         at_least("eos", ended, ended_before - settings.gate_eos_margin, "share of replies that end"),
         at_most("repetition", repetition(new), allowed, "repeated 4-grams"),
-        at_least("variety", variety(new), 0.25 * variety(old), "different replies over replies"),
+        at_least("variety", variety(new), 0.15 * variety(old), "different replies over replies"),
         at_least("not_empty", speaks, 0.99, "share of replies that say something"),
         _canaries(trunk, candidate),
     ]
