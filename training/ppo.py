@@ -42,7 +42,7 @@ from training.memory import give_back
 from training.packing import Packed, Tokens
 from training.reference import Seen, look
 from training.reward_model import Progress, RewardModel
-from training.rollouts import Reply, Sampler
+from training.rollouts import Sampler
 from training.trunk import Trunk
 
 logger = logging.getLogger(__name__)
@@ -293,7 +293,7 @@ class Run:
         batch = Batch(
             tokens=tokens,
             sizes=[len(one.reply) for one in tokens],
-            scores=final_scores(reward(seen), _ended(replies)),
+            scores=final_scores(reward(seen), torch.tensor([one.finish_reason == "stop" for one in replies])),
             old=old,
             kl=old - self._reference(tokens, seen),
             states=torch.cat([one.states for one in seen]),
@@ -342,8 +342,8 @@ class Run:
         report.kl_nats, report.kl_base_nats = float(batch.kl.sum()) / n, float(from_base.sum()) / n
         report.reward_first = report.reward_last if self.step == 0 else report.reward_first
         report.entropy_nats = -float(batch.old.mean())
-        spread = batch.returns.var()
-        report.explained_variance = float(1 - (batch.returns - batch.values).var() / (spread + 1e-8))
+        left = (batch.returns - batch.values).var() / (batch.returns.var() + 1e-8)
+        report.explained_variance = float(1 - left)
         report.steps, report.samples = self.step + 1, report.samples + n
         different = len({one.reply for one in batch.tokens}) / n
         report.variety_first = report.variety_first or different
@@ -426,15 +426,10 @@ class Run:
         if should_stop is not None and should_stop():
             return "asked to stop"
         if not self.clear():
-            near = self.report.kl_nats <= self.config.max_kl
-            return "replies grew alike" if near else "KL budget spent"
+            return "replies grew alike" if self.report.kl_nats <= self.config.max_kl else "KL budget spent"
         if self.step >= self.config.max_steps:
             return "all steps done"
         return "time budget spent" if self.report.seconds >= self.config.max_seconds else ""
-
-
-def _ended(replies: Sequence[Reply]) -> Tensor:
-    return torch.tensor([reply.finish_reason == "stop" for reply in replies])
 
 
 def pessimistic(model: RewardModel, pessimism: float) -> Reward:
@@ -501,6 +496,5 @@ def _taken_up(trunk: Trunk, config: PPOConfig, start: Path | None, checkpoint: P
 
 def _save(state: dict[str, Any], checkpoint: Path) -> None:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    held = io.BytesIO()
-    torch.save(state, held)
+    torch.save(state, held := io.BytesIO())
     write_durably(checkpoint, held.getvalue())
