@@ -168,28 +168,23 @@ def run(arguments: Sequence[str]) -> list[Row]:
 
 
 def figures(rows: Sequence[Row]) -> list[Figure]:
-    """What one loop made of the votes, for each hidden preference."""
+    """What one loop made of the votes, and of those who kept chatting, for each hidden preference."""
     lines = []
     for row in rows:
-        of = f"{row['votes']} votes, {row['noise']:.0%} noise, `{row['preference']}`"
+        of = f"{row['votes']} votes, {row['noise']:.0%} of them wrong, `{row['preference']}`"
         took = row["last_vote_to_live"]
+        released = "nothing released" if took is None else f"live {took:.0f} s after the last vote"
+        won = f"{row['win_rate']:.0%} [{row['lower']:.0%}, {row['upper']:.0%}] on {row['prompts']} prompts"
+        failed = f"{row['failed_requests']} of {row['chats']} failed"
+        learning, idle = (1000 * row[f"first_token_{when}_p95"] for when in ("training", "idle"))
         lines += [
             Figure(
-                f"win rate against the base by the hidden preference, {of}",
-                f"{row['win_rate']:.0%} [{row['lower']:.0%}, {row['upper']:.0%}] on {row['prompts']} prompts",
-                "the base: 50%",
+                f"{of}: wins against the base by the hidden preference", f"{won}, {released}", "the base: 50%"
             ),
             Figure(
-                f"last vote to live adapter, {of}", "nothing released" if took is None else f"{took:.0f} s"
-            ),
-            Figure(
-                f"failed requests of users who keep chatting, {of}",
-                f"{row['failed_requests']} of {row['chats']}",
-            ),
-            Figure(
-                f"their first token p95 while it learns, {of}",
-                f"{1000 * row['first_token_training_p95']:.0f} ms",
-                f"idle: {1000 * row['first_token_idle_p95']:.0f} ms",
+                f"{of}: four users chat on, first token p95 while it learns",
+                f"{learning:.0f} ms, {failed}",
+                f"idle: {idle:.0f} ms",
             ),
         ]
     return lines

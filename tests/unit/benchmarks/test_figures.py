@@ -73,9 +73,12 @@ def test_a_loop_that_released_nothing_says_so() -> None:
         "first_token_training_p95": 0.05, "first_token_idle_p95": 0.02,
     }  # fmt: skip
     said = told(loop.figures([row]))
-    assert said[0] == ("50% [46%, 54%] on 512 prompts", "the base: 50%")
-    assert said[1][0] == "nothing released"
-    assert told(loop.figures([row | {"last_vote_to_live": 181.4}]))[1][0] == "181 s"
+    assert said == [
+        ("50% [46%, 54%] on 512 prompts, nothing released", "the base: 50%"),
+        ("50 ms, 0 of 80 failed", "idle: 20 ms"),
+    ]
+    live = told(loop.figures([row | {"last_vote_to_live": 181.4}]))[0][0]
+    assert live.endswith(", live 181 s after the last vote")
 
 
 def test_rounds_are_a_line_a_preference_and_seed() -> None:
