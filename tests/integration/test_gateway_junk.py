@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-import redis
 
-from tests.unit.serve.fake_engine import fake_engine
-from tests.unit.serve.running import Running, running, until
+from tests.unit.serve.running import Running, until
 
 NAN, HUGE = float("nan"), 10**30
 ARMS = [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.5}]
-
-
-@pytest.fixture
-async def up(tmp_path: Path, store: redis.Redis, valkey_url: str) -> AsyncIterator[Running]:
-    async with (
-        fake_engine() as fake,
-        running(tmp_path, engines=[fake.url], redis_url=valkey_url) as gateway,
-    ):
-        yield gateway
 
 
 async def raw(up: Running, method: str, path: str, data: bytes) -> tuple[int, Any]:

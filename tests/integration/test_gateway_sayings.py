@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
-from tests.unit.serve.fake_engine import fake_engine
-from tests.unit.serve.running import Running, running, until
+from tests.unit.serve.running import Running, until
 
 KEY = {"Idempotency-Key": "one-key"}
 ASKED = {"model": "heed", "messages": [{"role": "user", "content": "hi"}]}
-
-
-@pytest.fixture
-async def up(tmp_path: Path, store: redis.Redis, valkey_url: str) -> AsyncIterator[Running]:
-    async with (
-        fake_engine() as fake,
-        running(tmp_path, engines=[fake.url], redis_url=valkey_url) as gateway,
-    ):
-        yield gateway
 
 
 async def response_id(up: Running, **body: Any) -> str:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback.manifest import fingerprint
+from feedback.manifest import Manifest, fingerprint
 from serve.verification import Base, UnfitAdapter, base_shapes, check_tensors, header_of, verify
 from tests.unit.serve.folders import IN, MODULE, OUT, adapter_folder, tensors, tiny_base
 
@@ -19,14 +19,14 @@ A, B = (f"base_model.model.{MODULE}.lora_{side}.weight" for side in "AB")
 NAME = "a-000001-0123456789ab"
 
 
-def checked(tmp_path: Path, **made: Any) -> None:
+def checked(tmp_path: Path, **made: Any) -> Manifest:
     base = tiny_base(tmp_path / "base")
     folder = adapter_folder(tmp_path / "adapters", NAME, base, **made)
-    verify(folder, Base(fingerprint(str(base)), base_shapes(base)), rank_cap=16)
+    return verify(folder, Base(fingerprint(str(base)), base_shapes(base)), rank_cap=16)
 
 
 def test_a_published_adapter_is_fit(tmp_path: Path) -> None:
-    checked(tmp_path)
+    assert checked(tmp_path).id == NAME
 
 
 def broken(name: str, value: np.ndarray[Any, Any] | None) -> dict[str, np.ndarray[Any, Any]]:
