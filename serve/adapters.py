@@ -19,11 +19,13 @@ from feedback.protocols import AdapterRecord, Registry
 from serve.engines import Engine, Pool
 from serve.errors import EngineError, EngineRefused
 from serve.metrics import Metrics
+from serve.plain_files import UnfitAdapter
 from serve.probe import EngineMismatch, prove
 from serve.routing import RouteTable
 from serve.settings import GatewaySettings
 from serve.snapshot import Snapshot
-from serve.verification import Base, UnfitAdapter, base_shapes, verify
+from serve.tensor_file import base_shapes
+from serve.verification import Base, verify
 
 logger = logging.getLogger(__name__)
 KEPT_FOR_ROLLBACK = 2  # former live adapters per alias that stay loaded
@@ -173,9 +175,9 @@ class Keeper:
 
     async def _verified(self, record: AdapterRecord) -> Manifest:
         if record.id not in self._fit:
-            folder, base = self._folder(record.id), self._base or Base()
-            self._fit[record.id] = await asyncio.to_thread(
-                verify, folder, base, rank_cap=self._settings.adapter_rank_cap
+            root, base = self._settings.adapters_dir, self._base or Base()
+            self._fit[record.id], _ = await asyncio.to_thread(
+                verify, root, record.id, base, rank_cap=self._settings.adapter_rank_cap
             )
         return self._fit[record.id]
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,13 @@ from feedback.manifest import Manifest, adapter_id, fingerprint, sha256_of, writ
 from feedback.protocols import AdapterRecord
 from serve.adapters import load_from, seen_by_engines
 from serve.engines import BASE, Engine
-from serve.errors import BadField, Unavailable
+from serve.errors import BadField, EngineError, EngineRefused, Unavailable
 from serve.gateway import Gateway
-from serve.verification import CONFIG, WEIGHTS, UnfitAdapter, base_shapes, check_config, check_tensors
+from serve.plain_files import BESIDE, CONFIG, WEIGHTS, UnfitAdapter, open_plain, stamp_of
+from serve.tensor_file import base_shapes
+from serve.verification import Lora, check_peft
 
+PEFT_FILES = frozenset({CONFIG, WEIGHTS})
 PROBE_PROMPTS = (
     "Hello! What can you help me with?",
     "Please explain in one short sentence why the sky is blue.",
@@ -38,46 +43,70 @@ async def take_in(gateway: Gateway, path: str, alias: str | None) -> AdapterReco
         raise Unavailable("no engine is up to prove the adapter", code="engine_warming_up", retry_after=2)
     source = _allowed(gateway, path)
     try:
-        folder, rank = await asyncio.to_thread(_copy, gateway, source)
+        folder, lora = await asyncio.to_thread(_copy, gateway, source)
     except UnfitAdapter as error:
         raise BadField("path", str(error), status=422) from error
-    probes = await _measure(gateway, engine, folder)
-    return await asyncio.to_thread(_publish, gateway, record.name, folder, rank, probes)
+    try:
+        probes = await _measure(gateway, engine, folder)
+        return await asyncio.to_thread(_publish, gateway, record.name, folder, lora, probes)
+    except BaseException:
+        await _forget(engine, folder)
+        raise
+
+
+async def _forget(engine: Engine, folder: Path) -> None:
+    """Undo a failed import, which no record names. The engine forgets first: it may read the files until then."""
+    try:
+        await engine.client.unload(folder.name)
+    except EngineRefused:  # it never had it
+        pass
+    except EngineError:
+        return
+    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _allowed(gateway: Gateway, path: str) -> Path:
     """The folder, links resolved, when it lies within an allowed one."""
     try:
         folder = Path(path).expanduser().resolve()
-        found = [name for name in (CONFIG, WEIGHTS) if (folder / name).is_file()]
-        linked = [name for name in found if (folder / name).is_symlink()]
+        found = folder.is_dir()
     except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, a home that is nobody's
         raise BadField("path", "is not the path of a folder", status=422) from error
     if not any(folder.is_relative_to(root) for root in gateway.settings.import_folders):
         raise BadField(
             "path", "is outside of the folders that may be imported from: HEED_IMPORT_DIRS", status=422
         )
-    for name in (CONFIG, WEIGHTS):
-        if name not in found or name in linked:
-            raise BadField("path", f"has no file {name}", status=422)
+    if not found:
+        raise BadField("path", "is no folder", status=422)
     return folder
 
 
-def _copy(gateway: Gateway, source: Path) -> tuple[Path, int]:
-    """Check, then copy to the folder of a new id. Returns the folder and the rank."""
+def _copy(gateway: Gateway, source: Path) -> tuple[Path, Lora]:
+    """Check, copy, check the copy, and only then give it the name of a new id: what is loaded later is what was
+    checked here, whatever becomes of the source.
+    """
     settings = gateway.settings
     model = Path(settings.model_path)
-    rank = check_config(source / CONFIG, settings.adapter_rank_cap)
-    check_tensors(source / WEIGHTS, rank, base_shapes(model) if model.is_dir() else None)
-    digest = hashlib.sha256()
-    for name in (CONFIG, WEIGHTS):
-        digest.update((source / name).read_bytes())
-    new_id = adapter_id(gateway.registry.next_sequence(), digest.hexdigest())
-    folder = settings.adapters_dir / new_id
-    folder.mkdir(parents=True)
-    for name in (CONFIG, WEIGHTS):
-        shutil.copyfile(source / name, folder / name)
-    return folder, rank
+    shapes = base_shapes(model) if model.is_dir() else None
+    stamp_of(source, PEFT_FILES, BESIDE)
+    check_peft(source, shapes, rank_cap=settings.adapter_rank_cap)
+    settings.adapters_dir.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".import-", dir=settings.adapters_dir))
+    try:
+        for name in sorted(PEFT_FILES):
+            with open_plain(source / name) as stream, (draft / name).open("xb") as copy:
+                shutil.copyfileobj(stream, copy)
+                copy.flush()
+                os.fsync(copy.fileno())
+        lora = check_peft(draft, shapes, rank_cap=settings.adapter_rank_cap)
+        digest = hashlib.sha256("".join(sha256_of(draft / name) for name in (CONFIG, WEIGHTS)).encode())
+        folder = settings.adapters_dir / adapter_id(gateway.registry.next_sequence(), digest.hexdigest())
+        draft.chmod(0o755)  # engines may run as another user
+        draft.rename(folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return folder, lora
 
 
 async def _measure(gateway: Gateway, engine: Engine, folder: Path) -> list[dict[str, Any]]:
@@ -102,7 +131,7 @@ async def _measure(gateway: Gateway, engine: Engine, folder: Path) -> list[dict[
 
 
 def _publish(
-    gateway: Gateway, alias: str, folder: Path, rank: int, probes: list[dict[str, Any]]
+    gateway: Gateway, alias: str, folder: Path, lora: Lora, probes: list[dict[str, Any]]
 ) -> AdapterRecord:
     """The manifest last, then the record."""
     model = gateway.settings.model_path
@@ -115,7 +144,8 @@ def _publish(
         files={name: sha256_of(folder / name) for name in (CONFIG, WEIGHTS)},
         probes=tuple(probes),
         created=now,
-        rank=rank,
+        rank=lora.rank,
+        target_modules=tuple(sorted(lora.targets)),
     )
     write_manifest(folder, manifest)
     record = AdapterRecord(

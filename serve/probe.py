@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serve.engine_client import EngineClient
-from serve.verification import UnfitAdapter
+from serve.plain_files import UnfitAdapter
 
 APPLIED = 1e-4  # nats: where the trainer saw at least this mean difference to base, the engine must too
 

@@ -1,40 +1,46 @@
 """Proves an adapter's files before any engine sees them.
 
-Checked: the manifest and each file's hash; that there is nothing but safetensors to load; the rank; that the
-base is ours; that each tensor fits the base's own weight; that every value is finite. An engine checks
-little of this itself: it accepts a wrong base and copies small tensors into a slice.
+Checked: that the folder lies in the data directory and holds plain files of its own and nothing that could run;
+each file's hash; that the configuration is plain LoRA of a rank and scale that can be served; that each tensor
+fits the base's own weight; that every value is finite; that the probes can be run. An engine checks little of this
+itself: it accepts a wrong base, copies small tensors into a slice, and reads pickles.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from feedback.errors import HeedError, InvalidRecord
+from feedback.errors import InvalidRecord
 from feedback.manifest import Manifest, read_manifest, verify_files
+from serve.plain_files import CONFIG, MANIFEST, WEIGHTS, Stamp, UnfitAdapter, open_plain, stamp_of
+from serve.tensor_file import Shapes, check_layout, check_values, layout_of
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER_ID = re.compile(r"a-[0-9]{6,}-[0-9a-f]{12}")
+FILES = frozenset({CONFIG, WEIGHTS, MANIFEST})
 PREFIX = "base_model.model."
-MAX_HEADER = 64 * 1024 * 1024
-STEP = 16 * 1024 * 1024  # bytes of weights looked at at once
-_BITS: dict[str, tuple[str, int]] = {  # dtype → unsigned view, mask of the exponent
-    "BF16": ("<u2", 0x7F80),
-    "F16": ("<u2", 0x7C00),
-    "F32": ("<u4", 0x7F800000),
-    "F64": ("<u8", 0x7FF0000000000000),
-}
-
-Shapes = dict[str, tuple[int, ...]]
-
-
-class UnfitAdapter(HeedError):
-    """The adapter must not be served; the message says why."""
+MAX_SCALE = 64.0  # of the update: alpha over rank, or over its root
+MAX_PROBES, MAX_PROBE_TOKENS = 64, 4096
+UNSERVED = (  # options of LoRA that change what is calculated, and that no engine knows how to
+    "use_dora",
+    "use_qalora",
+    "modules_to_save",
+    "rank_pattern",
+    "alpha_pattern",
+    "lora_bias",
+    "layer_replication",
+    "trainable_token_indices",
+    "target_parameters",
+    "alora_invocation_tokens",
+)
+EMBEDDINGS = frozenset(
+    {"lm_head", "embed_tokens", "embed_in", "embed_out", "wte", "wpe", "word_embeddings", "output"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,110 +50,135 @@ class Base:
     """
 
     fingerprint: str = ""
-    shapes: Mapping[str, tuple[int, ...]] | None = None
+    shapes: Shapes | None = None
 
 
-def base_shapes(model: Path) -> Shapes:
-    """Name → shape of every weight of the base, from its safetensors headers."""
-    shapes: Shapes = {}
-    for file in sorted(model.glob("*.safetensors")):
-        shapes.update({name: tuple(entry["shape"]) for name, entry in header_of(file)[0].items()})
-    return shapes
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """What the configuration says."""
+
+    rank: int
+    targets: tuple[str, ...]
 
 
-def header_of(file: Path) -> tuple[dict[str, dict[str, Any]], int]:
-    """Tensor name → dtype, shape, offsets; and where the data begins. Raises UnfitAdapter."""
-    try:
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if length > MAX_HEADER:
-                raise UnfitAdapter(f"{file.name}: the header is over {MAX_HEADER} bytes")
-            header = json.loads(stream.read(length))
-    except (OSError, ValueError) as error:
-        raise UnfitAdapter(f"{file.name}: is not a safetensors file ({error})") from error
-    if not isinstance(header, dict):
-        raise UnfitAdapter(f"{file.name}: the header is no object")
-    header.pop("__metadata__", None)
-    for name, entry in header.items():
-        if not _is_entry(entry):
-            raise UnfitAdapter(f"{file.name}: the entry of {name} does not parse")
-    return header, 8 + length
-
-
-def _is_entry(entry: Any) -> bool:
-    """Whether it is ``{"dtype": str, "shape": [int, …], "data_offsets": [int, int]}``."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
-        return False
-    shape, offsets = entry.get("shape"), entry.get("data_offsets")
-    if not isinstance(shape, list) or not isinstance(offsets, list) or len(offsets) != 2:
-        return False
-    return all(type(one) is int and one >= 0 for one in [*shape, *offsets])
-
-
-def verify(folder: Path, base: Base, *, rank_cap: int) -> Manifest:
-    """The manifest of an adapter that is fit to be loaded. Raises UnfitAdapter saying what is wrong."""
+def verify(root: Path, adapter: str, base: Base, *, rank_cap: int) -> tuple[Manifest, Stamp]:
+    """The manifest of the adapter in ``root`` that is fit to be loaded, and the stamp of the files that were
+    looked at. Raises UnfitAdapter saying what is wrong.
+    """
+    if not ADAPTER_ID.fullmatch(adapter):
+        raise UnfitAdapter(f"{adapter!r} is no adapter id: a-, a number, - and 12 hex digits")
+    folder = root / adapter
+    stamp = stamp_of(folder, FILES)
     try:
         manifest = read_manifest(folder)
-        verify_files(folder, manifest, folder.parent)
+        verify_files(folder, manifest, root)
     except (InvalidRecord, OSError) as error:
         raise UnfitAdapter(str(error)) from error
-    if manifest.id != folder.name:
-        raise UnfitAdapter(f"the manifest is of {manifest.id}, the folder of {folder.name}")
+    if manifest.id != adapter:
+        raise UnfitAdapter(f"{MANIFEST}: is of {manifest.id}, the folder of {adapter}")
     if base.fingerprint and manifest.base != base.fingerprint:
         raise UnfitAdapter(f"trained on base {manifest.base}, served is {base.fingerprint}")
-    rank = check_config(folder / CONFIG, rank_cap)
-    check_tensors(folder / WEIGHTS, rank, base.shapes)
-    return manifest
+    check_probes(manifest.probes)
+    lora = check_peft(folder, base.shapes, rank_cap=rank_cap)
+    if manifest.rank not in {0, lora.rank}:
+        raise UnfitAdapter(f"{CONFIG}: rank {lora.rank} is not the manifest's {manifest.rank}")
+    if stamp_of(folder, FILES) != stamp:
+        raise UnfitAdapter(f"{adapter}: its files changed while they were checked")
+    return manifest, stamp
 
 
-def check_config(file: Path, rank_cap: int) -> int:
-    """The LoRA rank. Raises UnfitAdapter for anything but plain LoRA of a rank the engines take."""
+def check_peft(folder: Path, shapes: Shapes | None, *, rank_cap: int) -> Lora:
+    """Configuration and weights of a PEFT folder. Raises UnfitAdapter."""
+    lora = check_config(folder / CONFIG, rank_cap)
+    check_tensors(folder / WEIGHTS, lora, shapes)
+    return lora
+
+
+def check_config(file: Path, rank_cap: int) -> Lora:
+    """Raises UnfitAdapter for anything but plain LoRA of a rank and scale that engines take."""
     try:
-        config = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
+        with open_plain(file) as stream:
+            config = json.loads(stream.read().decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise UnfitAdapter(f"{file.name}: does not parse ({error})") from error
-    rank = config.get("r")
+    if not isinstance(config, dict):
+        raise UnfitAdapter(f"{file.name}: is no JSON object")
     if config.get("peft_type") != "LORA":
-        raise UnfitAdapter(f"{file.name}: peft_type is {config.get('peft_type')!r}, not 'LORA'")
-    if not isinstance(rank, int) or not 1 <= rank <= rank_cap:
-        raise UnfitAdapter(f"{file.name}: rank {rank} is not within 1 and {rank_cap}")
-    for option in ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "lora_bias"):
+        raise UnfitAdapter(f"{file.name}: peft_type is {config.get('peft_type')!r}, only 'LORA' is served")
+    rank = config.get("r")
+    if type(rank) is not int or not 1 <= rank <= rank_cap:
+        raise UnfitAdapter(f"{file.name}: rank {rank!r} is not within 1 and {rank_cap}")
+    for option in UNSERVED:
         if config.get(option):
             raise UnfitAdapter(f"{file.name}: {option} cannot be served")
     if config.get("bias", "none") != "none":
-        raise UnfitAdapter(f"{file.name}: bias cannot be served")
-    return rank
+        raise UnfitAdapter(f"{file.name}: bias {config['bias']!r} cannot be served, 'none' can")
+    _check_alpha(file.name, config, rank)
+    return Lora(rank, _targets(file.name, config.get("target_modules")))
 
 
-def check_tensors(file: Path, rank: int, shapes: Mapping[str, tuple[int, ...]] | None) -> None:
-    """Each module has an A and a B that fit the base's weight, and all values are finite."""
-    header, start = header_of(file)
+def _check_alpha(file: str, config: Mapping[str, Any], rank: int) -> None:
+    alpha = config.get("lora_alpha")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float):
+        raise UnfitAdapter(f"{file}: lora_alpha {alpha!r} is no number")
+    scale = min(alpha, 10**9) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    if not 0 < scale <= MAX_SCALE:  # not a number is not, either
+        raise UnfitAdapter(f"{file}: lora_alpha {alpha} scales by {scale:g}, not within 0 and {MAX_SCALE:g}")
+
+
+def _targets(file: str, targets: Any) -> tuple[str, ...]:
+    if not isinstance(targets, list) or not targets or not all(isinstance(one, str) for one in targets):
+        raise UnfitAdapter(f"{file}: target_modules must be a list of the modules' names")
+    for target in targets:
+        _check_no_embedding(target, f"{file}: target_modules")
+    return tuple(targets)
+
+
+def _check_no_embedding(module: str, where: str) -> None:
+    if module.rpartition(".")[2] in EMBEDDINGS:
+        raise UnfitAdapter(f"{where}: {module} is an embedding or the head, which adapters may not change")
+
+
+def check_tensors(file: Path, lora: Lora, shapes: Shapes | None) -> None:
+    """Each targeted module has an A and a B that fit the base's weight, and all values are finite."""
+    layout = layout_of(file)
     sides: dict[str, set[str]] = {}
-    for name, entry in header.items():
-        module, side = _split(name, file)
+    for name, tensor in layout.tensors.items():
+        module, side = _split(name, file.name)
+        _check_no_embedding(module, file.name)
         sides.setdefault(module, set()).add(side)
-        shape = tuple(entry["shape"])
-        _check_shape(name, shape, (module, side), rank=rank, shapes=shapes)
+        _check_shape(name, tensor.shape, (module, side), rank=lora.rank, shapes=shapes)
     halves = sorted(module for module, found in sides.items() if found != {"A", "B"})
     if halves or not sides:
         raise UnfitAdapter(f"{file.name}: no A and B for {halves[0] if halves else 'any module'}")
-    _check_values(file, header, start)
+    _check_targets(lora.targets, sides)
+    check_layout(layout)
+    check_values(file, layout.tensors)
 
 
-def _split(name: str, file: Path) -> tuple[str, str]:
+def _split(name: str, file: str) -> tuple[str, str]:
     for side in ("A", "B"):
         if name.startswith(PREFIX) and name.endswith(f".lora_{side}.weight"):
             return name.removeprefix(PREFIX).removesuffix(f".lora_{side}.weight"), side
-    raise UnfitAdapter(f"{file.name}: {name} is no LoRA weight")
+    raise UnfitAdapter(f"{file}: {name} is no LoRA weight")
+
+
+def _check_targets(targets: Sequence[str], modules: Iterable[str]) -> None:
+    """What the configuration names and what the weights hold is the same: PEFT goes by one, vLLM by the other."""
+    modules = set(modules)
+    met = {
+        target: {module for module in modules if module == target or module.endswith(f".{target}")}
+        for target in targets
+    }
+    for target, found in met.items():
+        if not found:
+            raise UnfitAdapter(f"{CONFIG}: target_modules names {target}, of which there are no weights")
+    for module in sorted(modules - set().union(*met.values())):
+        raise UnfitAdapter(f"{CONFIG}: target_modules does not name {module}, of which there are weights")
 
 
 def _check_shape(
-    name: str,
-    shape: tuple[int, ...],
-    where: tuple[str, str],
-    *,
-    rank: int,
-    shapes: Mapping[str, tuple[int, ...]] | None,
+    name: str, shape: tuple[int, ...], where: tuple[str, str], *, rank: int, shapes: Shapes | None
 ) -> None:
     module, side = where
     along = 0 if side == "A" else 1
@@ -156,29 +187,42 @@ def _check_shape(
     if shapes is None:
         return
     weight = shapes.get(f"{module}.weight")
-    if weight is None:
-        raise UnfitAdapter(f"{name}: the base has no {module}")
+    if weight is None or len(weight) != 2:
+        raise UnfitAdapter(f"{name}: the base has no linear layer {module}")
     expected = (rank, weight[1]) if side == "A" else (weight[0], rank)
     if shape != expected:
         raise UnfitAdapter(f"{name}: shape {list(shape)}, the base needs {list(expected)}")
 
 
-def _check_values(file: Path, header: Mapping[str, dict[str, Any]], start: int) -> None:
-    """Finite: no exponent of all ones. Reads the bytes, so that no torch is needed for bfloat16."""
-    with file.open("rb") as stream:
-        for name, entry in header.items():
-            if entry["dtype"] not in _BITS:
-                raise UnfitAdapter(f"{name}: dtype {entry['dtype']} cannot be served")
-            view, mask = _BITS[entry["dtype"]]
-            low, high = entry["data_offsets"]
-            if high - low != math.prod(entry["shape"]) * np.dtype(view).itemsize:
-                raise UnfitAdapter(f"{name}: its data does not have its shape's size")
-            stream.seek(start + low)
-            left = high - low
-            while left:
-                values = np.frombuffer(stream.read(min(STEP, left)), dtype=view)
-                if not values.size:
-                    raise UnfitAdapter(f"{name}: the file is cut short")
-                if bool(((values & np.array(mask, dtype=view)) == mask).any()):
-                    raise UnfitAdapter(f"{name}: has values that are not finite")
-                left -= values.nbytes
+def check_probes(probes: Sequence[Any]) -> None:
+    """Each says which tokens had which log-probabilities, under the adapter and under the base."""
+    if not 1 <= len(probes) <= MAX_PROBES:
+        raise UnfitAdapter(
+            f"{MANIFEST}: has {len(probes)} probes; at least one must prove what it answers, "
+            f"and {MAX_PROBES} are the most"
+        )
+    for number, probe in enumerate(probes):
+        if not isinstance(probe, Mapping) or not _is_probe(probe):
+            raise UnfitAdapter(
+                f"{MANIFEST}: probe {number} needs prompt_token_ids and completion_token_ids, at most "
+                f"{MAX_PROBE_TOKENS}, and for each of the latter a finite number in logprobs and base_logprobs"
+            )
+
+
+def _is_probe(probe: Mapping[str, Any]) -> bool:
+    prompt, completion = _tokens(probe.get("prompt_token_ids")), _tokens(probe.get("completion_token_ids"))
+    told = [_numbers(probe.get(name)) for name in ("logprobs", "base_logprobs")]
+    few = 0 < len(prompt) + len(completion) <= MAX_PROBE_TOKENS
+    return few and len(prompt) > 0 and all(0 < len(completion) == len(numbers) for numbers in told)
+
+
+def _tokens(value: Any) -> list[int]:
+    """The list itself when all are token ids; else empty."""
+    able = isinstance(value, list) and all(type(one) is int and 0 <= one < 2**31 for one in value)
+    return value if able else []
+
+
+def _numbers(value: Any) -> list[float]:
+    """The list itself when all are finite numbers; else empty."""
+    able = isinstance(value, list) and all(type(one) in {int, float} and math.isfinite(one) for one in value)
+    return value if able else []

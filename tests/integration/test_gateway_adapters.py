@@ -68,7 +68,7 @@ async def test_a_candidate_is_made_ready_and_reported(up: Running, fake: FakeEng
     ("made", "why"),
     [
         ({"config": {"r": 3}}, "rank 3"),
-        ({"probes": ()}, "no probes"),
+        ({"probes": ()}, "0 probes"),
         ({"of_base": "ffffffffffffffff"}, "ffffffffffffffff"),
     ],
 )

@@ -53,7 +53,8 @@ def adapter_folder(
     """A published folder."""
     folder = root / name
     folder.mkdir(parents=True)
-    made = {"peft_type": "LORA", "r": RANK, "lora_alpha": 4, "bias": "none", **(config or {})}
+    made = {"peft_type": "LORA", "r": RANK, "lora_alpha": 4, "bias": "none", "target_modules": ["q_proj"]}
+    made.update(config or {})
     (folder / "adapter_config.json").write_text(json.dumps(made))
     save_file(tensors() if weights is None else weights, folder / "adapter_model.safetensors")
     files = {one: sha256_of(folder / one) for one in ("adapter_config.json", "adapter_model.safetensors")}

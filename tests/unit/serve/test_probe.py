@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from serve.plain_files import UnfitAdapter
 from serve.probe import EngineMismatch, mean_difference, prove
-from serve.verification import UnfitAdapter
 
 PROBE = {
     "prompt_token_ids": [1],

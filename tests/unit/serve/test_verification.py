@@ -2,114 +2,70 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from feedback.manifest import Manifest, fingerprint
-from serve.verification import Base, UnfitAdapter, base_shapes, check_tensors, header_of, verify
-from tests.unit.serve.folders import IN, MODULE, OUT, adapter_folder, tensors, tiny_base
+from feedback.manifest import fingerprint
+from serve import verification
+from serve.plain_files import UnfitAdapter
+from serve.tensor_file import base_shapes
+from serve.verification import Base, Lora, check_tensors, verify
+from tests.unit.serve.folders import adapter_folder, tiny_base
+from tests.unit.serve.spoiled import BAD, Kind
 
-A, B = (f"base_model.model.{MODULE}.lora_{side}.weight" for side in "AB")
 NAME = "a-000001-0123456789ab"
 
 
-def checked(tmp_path: Path, **made: Any) -> Manifest:
-    base = tiny_base(tmp_path / "base")
-    folder = adapter_folder(tmp_path / "adapters", NAME, base, **made)
-    return verify(folder, Base(fingerprint(str(base)), base_shapes(base)), rank_cap=16)
+@pytest.fixture
+def base(tmp_path: Path) -> Base:
+    model = tiny_base(tmp_path / "base")
+    adapter_folder(tmp_path / "adapters", NAME, model)
+    return Base(fingerprint(str(model)), base_shapes(model))
 
 
-def test_a_published_adapter_is_fit(tmp_path: Path) -> None:
-    assert checked(tmp_path).id == NAME
+def test_a_published_adapter_is_fit_and_stamped(tmp_path: Path, base: Base) -> None:
+    manifest, stamp = verify(tmp_path / "adapters", NAME, base, rank_cap=16)
+    assert manifest.id == NAME
+    assert stamp.keys() == {"adapter_config.json", "adapter_model.safetensors", "manifest.json"}
 
 
-def broken(name: str, value: np.ndarray[Any, Any] | None) -> dict[str, np.ndarray[Any, Any]]:
-    made = tensors()
-    if value is None:
-        del made[name]
-    else:
-        made[name] = value
-    return made
+@pytest.mark.parametrize("kind", BAD, ids=lambda kind: kind.name)
+def test_an_unfit_adapter_is_refused_with_the_reason(tmp_path: Path, base: Base, kind: Kind) -> None:
+    kind.spoil(tmp_path / "adapters" / NAME)
+    with pytest.raises(UnfitAdapter) as caught:
+        verify(tmp_path / "adapters", NAME, base, rank_cap=16)
+    assert kind.why in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("made", "why"),
-    [
-        ({"config": {"r": 17}}, "rank 17"),
-        ({"config": {"r": 4}}, "rank 4"),
-        ({"config": {"peft_type": "LOHA"}}, "peft_type"),
-        ({"config": {"use_dora": True}}, "use_dora"),
-        ({"config": {"modules_to_save": ["score"]}}, "modules_to_save"),
-        ({"config": {"bias": "all"}}, "bias"),
-        ({"of_base": "0123456789abcdef"}, "trained on base 0123456789abcdef"),
-        ({"weights": broken(A, None)}, "no A and B"),
-        ({"weights": broken(A, np.ones((2, IN - 1), np.float32))}, "the base needs"),
-        ({"weights": broken(B, np.ones((OUT + 1, 2), np.float32))}, "the base needs"),
-        ({"weights": broken(A, np.ones((2, IN), np.int32))}, "dtype I32"),
-        ({"weights": broken(A, np.full((2, IN), np.nan, np.float32))}, "not finite"),
-        ({"weights": broken(B, np.full((OUT, 2), np.inf, np.float16))}, "not finite"),
-        (
-            {"weights": {**tensors(), "base_model.model.lm_head.weight": np.ones(2, np.float32)}},
-            "no LoRA weight",
-        ),
-        (
-            {"weights": {key.replace("q_proj", "x_proj"): one for key, one in tensors().items()}},
-            "the base has no model.layers.0.self_attn.x_proj",
-        ),
-    ],
-)
-def test_an_unfit_adapter_is_refused_with_the_reason(tmp_path: Path, made: dict[str, Any], why: str) -> None:
-    with pytest.raises(UnfitAdapter, match=why):
-        checked(tmp_path, **made)
+@pytest.mark.parametrize("name", ["..", "../base", "/etc", "a-1-../../x", "", "base", f"{NAME}/../{NAME}"])
+def test_a_name_that_is_no_adapter_id_leads_nowhere(tmp_path: Path, base: Base, name: str) -> None:
+    with pytest.raises(UnfitAdapter, match="is no adapter id"):
+        verify(tmp_path / "adapters", name, base, rank_cap=16)
 
 
-def test_changed_bytes_stray_files_and_a_missing_manifest_are_refused(tmp_path: Path) -> None:
-    base = tiny_base(tmp_path / "base")
-    folder = adapter_folder(tmp_path / "adapters", NAME, base)
-    fits = Base(fingerprint(str(base)), base_shapes(base))
-    (folder / "extra.bin").write_text("x")
-    with pytest.raises(UnfitAdapter, match="extra"):
-        verify(folder, fits, rank_cap=16)
-    (folder / "extra.bin").unlink()
-    verify(folder, fits, rank_cap=16)
-    config = folder / "adapter_config.json"
-    config.write_text(config.read_text() + " ")
-    with pytest.raises(UnfitAdapter, match="sha256"):
-        verify(folder, fits, rank_cap=16)
-    (folder / "manifest.json").unlink()
-    with pytest.raises(UnfitAdapter, match="missing"):
-        verify(folder, fits, rank_cap=16)
-
-
-def test_a_bfloat16_infinity_is_found(tmp_path: Path) -> None:
-    body = np.array([0x3F80] * 16, "<u2")
-    for bad, refused in ((0x3F80, False), (0x7F80, True), (0xFFC1, True)):
-        body[5] = bad
-        entry = {"dtype": "BF16", "shape": [2, 8], "data_offsets": [0, 32]}
-        second = {"dtype": "BF16", "shape": [8, 2], "data_offsets": [32, 64]}
-        header = json.dumps({A: entry, B: second}).encode()
-        file = tmp_path / "x.safetensors"
-        file.write_bytes(len(header).to_bytes(8, "little") + header + body.tobytes() * 2)
-        if refused:
-            with pytest.raises(UnfitAdapter, match="not finite"):
-                check_tensors(file, 2, None)
-        else:
-            check_tensors(file, 2, None)
-
-
-@given(st.binary(max_size=200))
-def test_no_bytes_do_anything_but_parse_or_be_refused(
-    tmp_path_factory: pytest.TempPathFactory, data: bytes
+def test_files_that_change_while_they_are_checked_are_refused(
+    tmp_path: Path, base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path_factory.getbasetemp() / "junk.safetensors"
-    file.write_bytes(data)
-    try:
-        header_of(file)
-    except UnfitAdapter:
-        return
+    weights = tmp_path / "adapters" / NAME / "adapter_model.safetensors"
+
+    def checked_and_then_swapped(folder: Path, *arguments: object, **named: object) -> Lora:
+        lora: Lora = real(folder, *arguments, **named)  # type: ignore[arg-type]
+        other = weights.with_suffix(".new")
+        other.write_bytes(weights.read_bytes())
+        other.replace(weights)
+        os.utime(weights, ns=(0, 0))
+        return lora
+
+    real = verification.check_peft
+    monkeypatch.setattr(verification, "check_peft", checked_and_then_swapped)
+    with pytest.raises(UnfitAdapter, match="changed while they were checked"):
+        verify(tmp_path / "adapters", NAME, base, rank_cap=16)
+
+
+def test_without_the_base_at_hand_everything_but_its_shapes_is_checked(tmp_path: Path, base: Base) -> None:
+    weights = tmp_path / "adapters" / NAME / "adapter_model.safetensors"
+    check_tensors(weights, Lora(2, ("q_proj",)), None)
+    with pytest.raises(UnfitAdapter, match="does not have rank 3"):
+        check_tensors(weights, Lora(3, ("q_proj",)), None)
