@@ -1,0 +1,181 @@
+"""What the gateway adds, beside its peers: time, throughput, CPU, memory; one core, an engine that costs nothing.
+
+    python -m benchmarks.gateway --only added rate --targets direct heed
+
+The measured process runs alone on one core; engine, load and Valkey on the others. Heed runs with everything on:
+keys, limits, an experiment, signed ids, the log in a Valkey that fsyncs each append, metrics. Targets are asked in
+turn within one run, so that the machine's moods meet all alike.
+
+added   one stream at a time, 34 events: the time to the whole answer, less the engine's own
+rate    32 streams, each asking anew at once: answers a second
+chunks  64 streams at 50 events a second: CPU time an event
+streams 2,000 streams open at once: errors, and memory a stream
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks.results import Figure, Row
+from benchmarks.wire.answer import Target
+from benchmarks.wire.targets import Cores, engine_that_costs_nothing, heed, load, pace, parted_cores
+from tests.servers import valkey_server
+
+DESCRIPTION = "what the gateway adds, beside nginx, vllm-router, a bare FastAPI and LiteLLM"
+PARTS = ("added", "rate", "chunks", "streams")
+TARGETS = ("direct", "heed")
+WORDS = 30  # max_tokens of an ordinary answer, which has 34 events
+
+
+@contextmanager
+def standing(names: Sequence[str]) -> Iterator[tuple[Target, list[Target]]]:
+    """The engine, and the targets that are named, fresh."""
+    with tempfile.TemporaryDirectory() as made, parted_cores() as cores, ExitStack() as up:
+        folder = Path(made)
+        engine = up.enter_context(engine_that_costs_nothing(folder))
+        yield engine, [up.enter_context(target(name, cores, folder, engine)) for name in names]
+
+
+@contextmanager
+def target(name: str, cores: Cores, folder: Path, engine: Target) -> Iterator[Target]:
+    """One target, up."""
+    if name == "direct":
+        yield engine
+    elif name == "heed":
+        with (
+            valkey_server(folder / "valkey") as (redis_url, _),
+            heed(cores, folder, engine, redis_url) as gateway,
+        ):
+            yield gateway
+
+
+def added(names: Sequence[str], requests: int) -> list[Row]:
+    """One stream at a time."""
+    with standing(["direct", *(name for name in names if name != "direct")]) as (_, targets):
+        times = load("added", targets, {"requests": requests})
+    engine = percentile(times["direct"]["whole"], 0.5)
+    rows = []
+    for name, took in times.items():
+        whole, first = took["whole"], took["first"]
+        row = {"part": "added", "target": name, "requests": len(whole)}
+        for part, label in ((0.5, "p50"), (0.99, "p99")):
+            row[f"whole_{label}_ms"] = round(1000 * percentile(whole, part), 3)
+            row[f"first_{label}_ms"] = round(1000 * percentile(first, part), 3)
+            row[f"added_{label}_ms"] = round(1000 * (percentile(whole, part) - engine), 3)
+        rows.append(row)
+    return rows
+
+
+def rate(names: Sequence[str], rounds: int, seconds: float, streams: int = 32) -> list[Row]:
+    """Many streams, as fast as they go."""
+    with standing(names) as (_, targets):
+        found = load("rate", targets, {"streams": streams, "rounds": rounds, "seconds": seconds})
+    return [
+        {
+            "part": "rate",
+            "target": name,
+            "streams": streams,
+            "per_second": round(sum(told["done"]) / len(told["done"]), 1),
+            "rounds": told["done"],
+            "failed": told["failed"],
+            "cores": round(told["cpu"] / told["seconds"], 2),
+        }
+        for name, told in found.items()
+    ]
+
+
+def chunks(names: Sequence[str], seconds: float, streams: int = 64, per_second: float = 50.0) -> list[Row]:
+    """Streams at an engine's pace: long ones, where a request's own cost does not count, and ordinary ones."""
+    rows = []
+    with standing([name for name in names if name != "direct"]) as (engine, targets):
+        pace(engine, per_second)
+        for answer, words in (("long", int(per_second * (seconds + 30))), ("ordinary", WORDS)):
+            settings = {"streams": streams, "seconds": seconds, "max_tokens": words}
+            rows += [
+                {
+                    "part": "chunks",
+                    "target": name,
+                    "answers": answer,
+                    "streams": streams,
+                    "events_per_second": round(told["events"] / told["seconds"], 1),
+                    "cpu_us": round(1e6 * told["cpu"] / told["events"], 1),
+                    "failed": told["failed"],
+                }
+                for name, told in load("chunks", targets, settings).items()
+            ]
+    return rows
+
+
+def streams(names: Sequence[str], count: int) -> list[Row]:
+    """Many open streams, each target fresh: memory that an earlier load left behind would hide what these take."""
+    rows = []
+    settings = {"streams": count, "max_tokens": 20, "opened_per_second": 400, "within": 90.0}
+    for name in names:
+        if name == "direct":
+            continue
+        with standing([name]) as (engine, targets):
+            pace(engine, 1.0)
+            (told,) = load("held", targets, settings).values()
+        rows.append(
+            {
+                "part": "streams",
+                "target": name,
+                "streams": count,
+                "most_open": told["most_open"],
+                "errors": told["errors"],
+                "refused": told["refused"],
+                "kib_a_stream": round((told["peak"] - told["before"]) / 1024 / count, 1),
+                "before_mib": round(told["before"] / 2**20, 1),
+                "seconds": round(told["seconds"], 1),
+            }
+        )
+    return rows
+
+
+def percentile(values: Sequence[float], part: float) -> float:
+    """The smallest value that at least ``part`` of all do not exceed."""
+    return sorted(values)[math.ceil(round(len(values) * part, 6)) - 1]
+
+
+def measure(parts: Sequence[str], names: Sequence[str], requests: int, seconds: float) -> list[Row]:
+    """The parts in order."""
+    rows: list[Row] = []
+    if "added" in parts:
+        rows += added(names, requests)
+    if "rate" in parts:
+        rows += rate(names, rounds=4, seconds=seconds)
+    if "chunks" in parts:
+        rows += chunks(names, seconds=10.0)
+    if "streams" in parts:
+        rows += streams(names, count=2000)
+    return rows
+
+
+def run(arguments: Sequence[str]) -> list[Row]:
+    """Parse and measure; a row a part and target."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)
+    parser.add_argument("--requests", type=int, default=2000, help="of each target, one at a time")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each of four rounds of 32 streams")
+    told = parser.parse_args(arguments)
+    return measure(told.only, told.targets, told.requests, told.seconds)
+
+
+def figures(rows: Sequence[Row]) -> list[Figure]:
+    """Heed's figures with the peers' beside them."""
+    raise NotImplementedError
+
+
+if __name__ == "__main__":
+    for result in run(sys.argv[1:]):
+        print(json.dumps(result))

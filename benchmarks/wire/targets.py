@@ -1,0 +1,110 @@
+"""The cores, and what runs on them: the measured process alone on one, everything else on the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.wire.answer import Target
+from feedback.protocols import AliasRecord, Arm, ExperimentRecord, KeyRecord
+from feedback.registry import RedisRegistry
+from feedback.store import connect
+from serve.auth import digest_of
+from tests.servers import answers, free_port, process, wait_until
+
+KEY = "sk-heed-of-the-benchmark"
+ARMS = (
+    Arm(name="plain", adapter=None, share=0.5),
+    Arm(name="warm", adapter=None, share=0.5, sampling={"temperature": 0.8}),
+)
+
+
+@dataclass(frozen=True)
+class Cores:
+    """One for what is measured, the others for the rest."""
+
+    measured: int
+    others: tuple[int, ...]
+
+    def alone(self, command: Sequence[str]) -> list[str]:
+        """The command on the measured core."""
+        return ["taskset", "--cpu-list", str(self.measured), *command]
+
+
+@contextmanager
+def parted_cores() -> Iterator[Cores]:
+    """This process and its children keep off the first core. Raises RuntimeError where there is but one."""
+    every = sorted(os.sched_getaffinity(0))
+    if len(every) < 2:
+        raise RuntimeError("a gateway is measured alone on a core: two cores are needed")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    os.sched_setaffinity(0, every[1:])
+    try:
+        yield Cores(every[0], tuple(every[1:]))
+    finally:
+        os.sched_setaffinity(0, every)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def engine_that_costs_nothing(folder: Path) -> Iterator[Target]:
+    """The upstream, as a target of its own: what is measured there is the cost of the way."""
+    port, log = free_port(), folder / "upstream.log"
+    with process([sys.executable, "-m", "benchmarks.wire.upstream", str(port)], log) as child:
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/health"), 20, "the upstream", log)
+        yield Target("direct", port, "base", child.pid)
+
+
+def pace(engine: Target, per_second: float) -> None:
+    """Events a second and stream from now on; 0: a whole answer in one write."""
+    body = json.dumps({"per_second": per_second}).encode()
+    with urllib.request.urlopen(f"http://127.0.0.1:{engine.port}/pace", body, timeout=5) as reply:
+        assert json.load(reply) == {"per_second": per_second}
+
+
+@contextmanager
+def heed(cores: Cores, folder: Path, engine: Target, redis_url: str) -> Iterator[Target]:
+    """One gateway process with everything on: keys, a limit per subject that never refuses, an experiment,
+    signed ids, the log on a store that fsyncs, metrics.
+    """
+    registry, port, log = RedisRegistry(connect(redis_url)), free_port(), folder / "heed.log"
+    if not registry.keys():
+        registry.put_alias(AliasRecord(name="heed"))
+        registry.put_experiment(ExperimentRecord(name="wire", alias="heed", arms=ARMS, salt="wire"))
+        registry.put_key(
+            KeyRecord(id="k-bench", digest=digest_of(KEY), scopes=("chat",), created=time.time())
+        )
+    env = {
+        "HEED_DATA_DIR": str(folder / "heed"),
+        "HEED_REDIS_URL": redis_url,
+        "HEED_ENGINE_URLS": f"http://127.0.0.1:{engine.port}",
+        "HEED_PORT": str(port),
+        "HEED_SUBJECT_RATE": "1000000",
+        "HEED_SUBJECT_BURST": "1000000",
+        "HEED_MAX_CHATS_IN_FLIGHT": "4096",
+    }
+    with process(cores.alone([sys.executable, "-m", "serve"]), log, env) as child:
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 60, "the gateway", log)
+        yield Target("heed", port, "heed", child.pid, KEY)
+
+
+def load(kind: str, targets: Sequence[Target], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the load in a process of its own. Raises RuntimeError with its words when it failed."""
+    plan = {"kind": kind, "targets": [asdict(one) for one in targets], "settings": settings}
+    command = [sys.executable, "-m", "benchmarks.wire.load"]
+    run = subprocess.run(command, input=json.dumps(plan).encode(), capture_output=True, check=False)
+    if run.returncode:
+        raise RuntimeError(f"the load ({kind}) failed:\n{run.stderr.decode()[-2000:]}")
+    told: dict[str, Any] = json.loads(run.stdout)
+    return told
