@@ -9,6 +9,7 @@ import orjson
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 DONE = b"data: [DONE]"
 EVENT = b"data: "
+OK = b"HTTP/1.1 200"
 KEPT = 64  # bytes of the end of what was read: holds DONE, its frame and the last chunk
 
 
@@ -53,21 +54,22 @@ def request(target: Target, *, user: str, max_tokens: int) -> bytes:
 class Reading:
     """One answer as it arrives. Chunked streams alone end well: anything else is an answer that failed."""
 
-    __slots__ = ("_tail", "events", "ok", "over", "said_done")
+    __slots__ = ("_began", "_tail", "events", "ok", "over", "said_done")
 
     def __init__(self) -> None:
         self.events = 0
         self.over = False  # nothing more is to come
         self.ok = True
         self.said_done = False
-        self._tail = b""
+        self._tail, self._began = b"", False
 
     def feed(self, data: bytes) -> int:
         """Take what was read; how many events began in it."""
-        if not self._tail and not data.startswith(b"HTTP/1.1 200"):
-            self.ok, self.over = False, True
-            return 0
         seen = self._tail + data
+        if not self._began and len(seen) >= len(OK):
+            self._began = True
+            if not seen.startswith(OK):
+                self.ok, self.over = False, True
         found = seen.count(EVENT, max(0, len(self._tail) - len(EVENT) + 1))
         self.events += found
         self._tail = seen[-KEPT:]
