@@ -26,6 +26,7 @@ ALIASES = f"{P}:aliases"  # hash name → JSON; for ever; gateway and workers
 EXPERIMENTS = f"{P}:experiments"  # hash name → JSON; for ever; gateway and workers
 ACCESS = f"{P}:keys"  # hash id → JSON without the key; for ever; command line writes, gateway reads
 ENGINES = f"{P}:engines"  # set of engine names; for ever; gateway writes, review reads
+GATEWAYS = f"{P}:gateways"  # hash gateway → "chats at-milliseconds"; seconds; gateway writes and reads
 RECEIPTS = f"{P}:receipts"  # hash receipt id → JSON; for ever; forget writes, gateway reads
 
 
@@ -106,3 +107,8 @@ def lease(name: str) -> str:
 def fence(name: str) -> str:
     """Int, the newest token of a lease; for ever; workers."""
     return f"{P}:fence:{name}"
+
+
+def bucket(name: str) -> str:
+    """Hash {level, at}: units left at that time (ms); until it is full again; gateway writes and reads."""
+    return f"{P}:bucket:{name}"

@@ -15,6 +15,7 @@ from feedback.events import Event, Vote
 
 AdapterState: TypeAlias = Literal["candidate", "canary", "live", "retired", "rejected"]
 LoopMode: TypeAlias = Literal["auto", "approve", "off"]
+Priority: TypeAlias = Literal["high", "normal", "low"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,7 @@ class ExperimentRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
-    """An access key, without the key."""
+    """An access key, without the key. A limit of None is the gateways' setting; 0 is no limit."""
 
     id: str  # "k-…", fit for logs
     digest: str  # sha256 of the key, hex
@@ -226,6 +227,38 @@ class KeyRecord:
     created: float
     name: str = ""
     revoked: bool = False
+    priority: Priority = "normal"  # who is served first in overload
+    requests_per_minute: float | None = None  # chats
+    tokens_per_minute: float | None = None  # of prompts and replies
+    tokens_per_day: float | None = None
+    max_concurrent: int | None = None  # chats at once, in each gateway process
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What one gateway took from one bucket since it last told."""
+
+    bucket: str  # its name
+    rate: float  # units a second that flow in, > 0
+    burst: float  # most units it holds, > 0
+    used: float  # units; 0 only asks
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The buckets and the chats of all gateways together."""
+
+    levels: tuple[float, ...]  # units left, in the order of the uses; below 0: taken in advance
+    elsewhere: int  # chats in flight in the other gateways that told within the last GATEWAY_SECONDS
+
+
+class Quotas(Protocol):
+    """Token buckets that all gateways share. A bucket that was never used is full."""
+
+    def settle(self, gateway: str, in_flight: int, uses: Sequence[Use]) -> Settled:
+        """Take what was used and say what is left, in one round trip. What is taken is never refused: a
+        bucket may fall below 0 and fills from there. Raises StoreUnavailable.
+        """
 
 
 class Registry(Protocol):

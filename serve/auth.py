@@ -16,6 +16,7 @@ from typing import Annotated, Literal, TypeAlias
 from fastapi import Depends, Request
 
 from feedback.ids import Secrets, subject_of
+from feedback.protocols import KeyRecord, Priority
 from serve.chat_request import identifier
 from serve.errors import Forbidden, Unauthorized
 from serve.routing import RouteTable
@@ -35,6 +36,14 @@ class Caller:
     key_id: str
     scopes: frozenset[str]
     keyless: bool = False
+    record: KeyRecord | None = None  # of a key that was made; its limits
+
+    @property
+    def priority(self) -> Priority:
+        """Who has no competitors comes first: on the loopback without keys nobody else calls."""
+        if self.record is not None:
+            return self.record.priority
+        return "high" if self.keyless else "normal"
 
     def has(self, scope: Scope) -> bool:
         return scope in self.scopes or "admin" in self.scopes
@@ -90,7 +99,7 @@ class Doorman:
         record = self._table().keys.get(digest)
         if record is None or not hmac.compare_digest(record.digest, digest):
             raise Unauthorized("the key is not known")
-        return Caller(record.id, frozenset(record.scopes))
+        return Caller(record.id, frozenset(record.scopes), record=record)
 
     def subject(
         self, caller: Caller, request: Request, safety_identifier: str | None = None, user: str | None = None

@@ -54,13 +54,21 @@ class ChatRequest:
         return {name: every[name] for name in LOGGED_SAMPLING if every.get(name) is not None}
 
     def engine_body(
-        self, served: str, messages: list[dict[str, Any]], overrides: dict[str, float | int]
+        self,
+        served: str,
+        messages: list[dict[str, Any]],
+        overrides: dict[str, float | int],
+        priority: int = 0,
     ) -> bytes:
-        """The body for the engine, built fresh. Usage is always asked for: the log needs it."""
+        """The body for the engine, built fresh. Usage is always asked for: the log needs it. Of a lower
+        ``priority`` comes first; 0 is vLLM's default and is not sent.
+        """
         body: dict[str, Any] = {"model": served, "messages": messages, **self.sampling, **overrides}
         if self.stream:
             body["stream"] = True
             body["stream_options"] = {"include_usage": True}
+        if priority:
+            body["priority"] = priority
         return orjson.dumps(body)
 
 

@@ -16,6 +16,7 @@ from serve.chat_messages import logged_messages, with_guidelines
 from serve.engine_client import BROKEN
 from serve.engines import BASE, Engine, Pool
 from serve.errors import EngineError, EngineGarbled, EngineRefused, EngineUnreachable, Unavailable
+from serve.limits import Limits
 from serve.metrics import Metrics, code_label
 from serve.record import Record
 from serve.routing import RouteTable
@@ -67,8 +68,8 @@ class Upstream:
 class Chats:
     """Asks engines and logs what came of it."""
 
-    def __init__(self, pool: Pool, writer: Writer, metrics: Metrics) -> None:
-        self._pool, self._writer, self._metrics = pool, writer, metrics
+    def __init__(self, pool: Pool, writer: Writer, metrics: Metrics, limits: Limits) -> None:
+        self._pool, self._writer, self._metrics, self._limits = pool, writer, metrics, limits
         self.recent_prompts: deque[RecentPrompt] = deque(maxlen=RECENT_PROMPTS)
         self.recent: OrderedDict[str, tuple[str, str]] = OrderedDict()  # response id → alias, adapter
 
@@ -98,6 +99,8 @@ class Chats:
                     raise _blind(error, record) from error
                 if error.answered == 404:
                     self._pool.set_ready(engine, plan.adapter, False)
+                if error.answered == 503:
+                    self._limits.places.engine_full()
                 last = _blind(error, record)
             except EngineUnreachable as error:
                 self._pool.lost(engine)
@@ -111,7 +114,7 @@ class Chats:
         plan = record.plan
         record.messages = with_guidelines(record.request.messages, plan.guidelines)
         served = self._pool.served_name(plan.adapter)
-        body = record.request.engine_body(served, record.messages, record.overrides)
+        body = record.request.engine_body(served, record.messages, record.overrides, record.priority)
         held = ExitStack()
         held.enter_context(engine.holding(plan.adapter))
         self._metrics.overhead.observe(time.perf_counter() - record.began)
@@ -161,6 +164,8 @@ class Chats:
     def _closing(self, record: Record) -> Response:
         """Runs in the writer's thread."""
         event = record.event()
+        if record.caller is not None:
+            self._limits.charge(record.caller, event.prompt_tokens + event.completion_tokens)
         adapter = record.plan.adapter
         metrics = self._metrics
         metrics.chat_tokens.labels(adapter, "prompt").inc(event.prompt_tokens)

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from feedback.ids import mint_comparison, sides
+from serve.auth import Caller
 from serve.chat_request import ChatRequest
 from serve.chats import Chats, Upstream
 from serve.errors import EngineUnreachable
@@ -28,7 +29,7 @@ SEEDS = 2**31
 
 
 def paired(
-    gateway: Gateway, asked: ChatRequest, subject: str, began: float
+    gateway: Gateway, caller: Caller, asked: ChatRequest, subject: str, began: float
 ) -> tuple[str, tuple[Record, Record]]:
     """The comparison's id and its two records, sides at random, seeds apart."""
     table = gateway.table
@@ -47,6 +48,7 @@ def paired(
             plans[side],
             ids[side],
             subject,
+            caller,
             comparison_id=comparison_id,
             side=side,
             seed=seed + side if seed < 2**63 - 1 else seed - side,

@@ -23,7 +23,7 @@ HeedError
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -60,9 +60,10 @@ class GatewayError(HeedError):
         param: str | None = None,
         code: str | None = None,
         retry_after: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.param, self.retry_after = param, retry_after
+        self.param, self.retry_after, self.headers = param, retry_after, headers or {}
         self.code = code or self.code
 
 
@@ -208,7 +209,9 @@ def body_of(error: GatewayError) -> dict[str, Any]:
 
 def response_of(error: GatewayError) -> Response:
     """The error as an HTTP response, with ``Retry-After`` where trying again makes sense."""
-    headers = {"retry-after": str(error.retry_after)} if error.retry_after is not None else {}
+    headers = dict(error.headers)
+    if error.retry_after is not None:
+        headers["retry-after"] = str(error.retry_after)
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
     return Response(

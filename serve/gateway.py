@@ -15,7 +15,9 @@ from starlette.concurrency import run_in_threadpool
 from feedback.errors import StoreUnavailable
 from feedback.ids import Secrets
 from feedback.log import RedisEventLog
-from feedback.protocols import EventLog, Registry
+from feedback.memory import MemoryQuotas
+from feedback.protocols import EventLog, Quotas, Registry
+from feedback.quotas import RedisQuotas
 from feedback.registry import RedisRegistry
 from feedback.spool import Spool
 from feedback.store import connect
@@ -40,12 +42,14 @@ class Stores:
 
     log: EventLog
     registry: Registry
+    quotas: Quotas = field(default_factory=MemoryQuotas)
 
     @classmethod
     def redis(cls, settings: GatewaySettings) -> Stores:
-        """Both on one Redis. Connects only when first used."""
+        """All on one Redis. Connects only when first used."""
         client = connect(settings.redis_url)
-        return cls(RedisEventLog(client, settings.response_life_seconds), RedisRegistry(client))
+        log = RedisEventLog(client, settings.response_life_seconds)
+        return cls(log, RedisRegistry(client), RedisQuotas(client))
 
 
 @dataclass(slots=True)
@@ -100,6 +104,7 @@ async def running(settings: GatewaySettings, stores: Stores | None = None) -> As
                 lambda: gateway.snapshot.watch(settings.watch_seconds, settings.reread_seconds),
                 lambda: gateway.pool.watch(settings.engine_health_seconds),
                 gateway.keeper.run,
+                gateway.limits.share,
             )
         ]
         try:
@@ -132,6 +137,9 @@ def _build(
         places=settings.writer_queue,
         retry_seconds=settings.store_retry_seconds,
     )
+    limits = Limits(
+        settings, metrics, stores.quotas, engines_up=lambda: sum(engine.up for engine in pool.engines)
+    )
     doorman = Doorman(lambda: snapshot.table, secrets, settings.admin_key.get_secret_value())
     return Gateway(
         settings=settings,
@@ -143,14 +151,9 @@ def _build(
         metrics=metrics,
         pool=pool,
         writer=writer,
-        chats=Chats(pool, writer, metrics),
+        chats=Chats(pool, writer, metrics, limits),
         keeper=Keeper(pool, snapshot, stores.registry, settings, metrics),
-        limits=Limits(
-            metrics,
-            in_flight=settings.max_chats_in_flight,
-            rate=settings.subject_rate,
-            burst=settings.subject_burst,
-        ),
+        limits=limits,
     )
 
 

@@ -1,62 +1,162 @@
-"""Bounds on what one process and one subject may ask for."""
+"""What a key and a subject may ask for: requests and tokens by time, and places among the chats in flight.
+
+The buckets are of this process, so that nothing waits for the store; ``share`` tells the store what was used and
+hears what the other gateways used. N processes may let N bursts through before they have heard of each other;
+what was too much is missing afterwards, so that over time the rate is exact. While the store is away each process
+holds every limit alone.
+"""
 
 from __future__ import annotations
 
-import math
+import asyncio
+import logging
+import secrets
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
-from serve.errors import TooMany, Unavailable
+from feedback.errors import StoreUnavailable
+from feedback.protocols import Quotas
+from serve.auth import Caller
+from serve.buckets import Buckets, Quota, whole_seconds
+from serve.errors import GatewayError, TooMany
+from serve.meters import Meter, headers_of, meters_of
 from serve.metrics import Metrics
+from serve.places import Bounds, Places
+from serve.settings import GatewaySettings
 
-SUBJECTS_KEPT = 50_000  # the longest unseen is forgotten first; its bucket would be full again anyway
+logger = logging.getLogger(__name__)
+TOLD_AT_ONCE = 2000  # buckets
+EARLY_SECONDS = 0.01  # least pause between two tellings
 
 
 class Limits:
-    """A cap on chats in flight and a token bucket per subject, both of this process."""
+    """All limits of one gateway process."""
 
     def __init__(
         self,
+        settings: GatewaySettings,
         metrics: Metrics,
-        *,
-        in_flight: int,
-        rate: float,
-        burst: int,
+        quotas: Quotas,
+        engines_up: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._metrics = metrics
-        self._most, self._now_in_flight = in_flight, 0
-        self._rate, self._burst, self._clock = rate, float(burst), clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # subject → (tokens, when)
+        self._settings, self._metrics, self._quotas = settings, metrics, quotas
+        self._subject = (
+            Quota(settings.subject_rate, settings.subject_burst) if settings.subject_rate else None
+        )
+        self.places = Places(Bounds.of(settings), engines_up, clock)
+        self._wake = asyncio.Event()
+        self._buckets = Buckets(clock, early=self._wake.set)
+        self._charges: deque[tuple[Caller, int]] = deque()  # appended by the writer's thread
+        self._name = secrets.token_hex(8)  # of this process among the gateways
+        self._store_up, self._said_busy = True, False
+
+    def spend(self, caller: Caller, subject: str) -> None:
+        """One request of the subject. Raises TooMany with the seconds until there may be another. On the
+        loopback without keys there is no rate.
+        """
+        if self._subject is None or caller.keyless:
+            return
+        name = f"subject:{subject}"
+        with self._counted():
+            if wait := self._buckets.wait(name, self._subject, 1.0):
+                raise TooMany("too many requests of one user", retry_after=whole_seconds(wait))
+        self._buckets.take(name, self._subject, 1.0)
 
     @contextmanager
-    def chat(self) -> Iterator[None]:
-        """One place among the chats in flight. Raises Unavailable when all are taken."""
-        if self._now_in_flight >= self._most:
-            self._metrics.refused.labels("at_capacity").inc()
-            raise Unavailable("every place is taken", code="at_capacity", retry_after=1)
-        self._now_in_flight += 1
-        self._metrics.in_flight.inc()
+    def chat(self, caller: Caller, subject: str, responses: int = 1) -> Iterator[Mapping[str, str]]:
+        """Places for a chat of so many responses, while it lasts; gives the headers that say what is left.
+        Raises TooMany when the key or the subject has had its share, Unavailable when the priority has.
+        """
+        self._charge()
+        meters = meters_of(caller.record, self._settings)
+        with self._counted():
+            self._check_meters(meters, responses)
+            holders = () if caller.keyless else self._holders(caller, subject, responses)
+            self.places.check(caller.priority, responses)
+        for meter in meters:
+            if meter.unit == "requests":
+                self._buckets.take(meter.name, meter.quota, responses)
+        with self.places.taken(holders, responses):
+            self._metrics.in_flight.inc(responses)
+            try:
+                yield headers_of(meters, self._buckets)
+            finally:
+                self._metrics.in_flight.dec(responses)
+
+    def charge(self, caller: Caller, tokens: int) -> None:
+        """The tokens of a response that has ended, prompt and reply. Any thread may call."""
+        if caller.record is not None and tokens > 0:
+            self._charges.append((caller, tokens))
+
+    async def share(self) -> None:
+        """Tell the store what was used and hear of the other gateways, for ever."""
+        while True:
+            await self.tell()
+            await asyncio.sleep(EARLY_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.quota_sync_seconds):
+                    await self._wake.wait()
+
+    async def tell(self) -> None:
+        """Once. What the store cannot be told is counted here alone."""
+        self._charge()
+        self._wake.clear()
+        uses, in_flight = self._buckets.untold(TOLD_AT_ONCE), self.places.in_flight
+        if not (uses or in_flight or self._said_busy):
+            self.places.elsewhere = 0  # an idle gateway says nothing and hears nothing
+            return
+        try:
+            settled = await asyncio.to_thread(self._quotas.settle, self._name, in_flight, uses)
+        except StoreUnavailable:
+            if self._store_up:
+                logger.warning("the store is away: each gateway holds the limits alone")
+            self._store_up, self.places.elsewhere = False, 0
+            return
+        self._store_up, self._said_busy = True, in_flight > 0
+        self.places.elsewhere = settled.elsewhere
+        names = (use.bucket for use in uses)
+        self._buckets.told(dict(zip(names, settled.levels, strict=True)))
+
+    def _check_meters(self, meters: Sequence[Meter], responses: int) -> None:
+        """Requests are paid before, tokens after: a chat is let in while one token is left."""
+        waits = [
+            (self._buckets.wait(one.name, one.quota, responses if one.unit == "requests" else 1.0), one)
+            for one in meters
+        ]
+        wait, meter = max(waits, key=lambda pair: pair[0], default=(0.0, None))
+        if wait and meter is not None:
+            raise TooMany(
+                f"the key has used its {meter.said}: wait as long as Retry-After says, "
+                f"or ask for a key with a higher {meter.option}",
+                code=f"{meter.unit}_limit",
+                retry_after=whole_seconds(wait),
+                headers=headers_of(meters, self._buckets),
+            )
+
+    def _holders(self, caller: Caller, subject: str, responses: int) -> tuple[str, ...]:
+        """Whose places they are. Raises TooMany when one has all it may."""
+        own = caller.record.max_concurrent if caller.record is not None else 0
+        most = self._settings.key_chats if own is None else own
+        self.places.check_holder(caller.key_id, most, responses, "the key", "--max-concurrent")
+        most = self._settings.subject_chats
+        self.places.check_holder(subject, most, responses, "the user", "HEED_SUBJECT_CHATS")
+        return caller.key_id, subject
+
+    def _charge(self) -> None:
+        """Take what the responses that ended have used."""
+        while self._charges:
+            caller, tokens = self._charges.popleft()
+            for meter in meters_of(caller.record, self._settings):
+                if meter.unit == "tokens":
+                    self._buckets.take(meter.name, meter.quota, tokens)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
         try:
             yield
-        finally:
-            self._now_in_flight -= 1
-            self._metrics.in_flight.dec()
-
-    def spend(self, subject: str, cost: float = 1.0) -> None:
-        """Take from the subject's bucket. Raises TooMany with the seconds until there is enough again."""
-        if not self._rate:
-            return
-        now = self._clock()
-        tokens, when = self._buckets.pop(subject, (self._burst, now))
-        tokens = min(self._burst, tokens + (now - when) * self._rate)
-        enough = tokens >= cost
-        self._buckets[subject] = (tokens - cost if enough else tokens, now)
-        if len(self._buckets) > SUBJECTS_KEPT:
-            self._buckets.popitem(last=False)
-        if not enough:
-            self._metrics.refused.labels("rate_limit").inc()
-            wait = max(1, math.ceil((cost - tokens) / self._rate))
-            raise TooMany("too many requests of one user", retry_after=wait)
+        except GatewayError as error:
+            self._metrics.refused.labels(error.code).inc()
+            raise

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from feedback.events import Response
+from serve.auth import Caller
 from serve.chat_messages import logged_messages
 from serve.chat_request import ChatRequest
 from serve.errors import EngineGarbled
@@ -16,6 +17,7 @@ from serve.routing import Plan
 from serve.sse import Reply, read_reply
 
 CLIENT_LEFT = 499  # as nginx counts it
+ENGINE_PRIORITY = {"high": -10, "normal": 0, "low": 10}
 COPY_BYTES = 4 * 1024 * 1024  # a reply longer than this is logged without its text
 
 
@@ -27,6 +29,7 @@ class Record:
     plan: Plan
     response_id: str
     subject: str
+    caller: Caller | None = None  # whose key pays
     comparison_id: str | None = None
     side: int | None = None
     seed: int | None = None
@@ -41,6 +44,12 @@ class Record:
     size: int = 0
     usage: dict[str, Any] | None = None
     reply: Reply | None = None
+
+    @property
+    def priority(self) -> int:
+        """The engine's: lower comes first."""
+        key = self.caller.record if self.caller is not None else None
+        return ENGINE_PRIORITY.get(key.priority, 0) if key is not None else 0
 
     @property
     def overrides(self) -> dict[str, float | int]:

@@ -42,7 +42,37 @@ class GatewaySettings(StoreSettings):
     max_body_bytes: int = Field(default=1024 * 1024, gt=0, description="largest request body")
     max_messages: int = Field(default=256, gt=0, description="most messages in a chat")
     max_tokens_cap: int = Field(default=8192, gt=0, description="most tokens a chat may ask for")
-    max_chats_in_flight: int = Field(default=1024, gt=0, description="most chats answered at once")
+    max_chats_in_flight: int = Field(default=4096, gt=0, description="most chats a process answers at once")
+    engine_chats: int = Field(
+        default=256,
+        ge=0,
+        description="most chats at once for each engine that is up, from all gateways; at most the engines' "
+        "--max-num-seqs, so that no chat of high priority waits there for a place; 0: any",
+    )
+    high_reserve: float = Field(
+        default=0.1, ge=0, lt=1, description="share of the places that only chats of priority high may take"
+    )
+    low_share: float = Field(
+        default=0.5, gt=0, le=1, description="share of the places that chats of priority low may fill"
+    )
+    key_chats: int = Field(
+        default=0, ge=0, description="most chats at once of a key that sets no --max-concurrent; 0: any"
+    )
+    subject_chats: int = Field(
+        default=64, ge=0, description="most chats at once of one subject where keys are used; 0: any"
+    )
+    key_requests_per_minute: float = Field(
+        default=0, ge=0, description="chats a minute of a key that sets no --requests-per-minute; 0: any"
+    )
+    key_tokens_per_minute: float = Field(
+        default=0, ge=0, description="tokens a minute of a key that sets no --tokens-per-minute; 0: any"
+    )
+    key_tokens_per_day: float = Field(
+        default=0, ge=0, description="tokens a day of a key that sets no --tokens-per-day; 0: any"
+    )
+    quota_sync_seconds: float = Field(
+        default=0.1, gt=0, description="pause between the gateways' telling each other what was used"
+    )
     subject_rate: float = Field(
         default=20.0,
         ge=0,

@@ -12,7 +12,10 @@ from deploy.commands.options import Alias, AsJson, Url
 feedback = typer.Typer(help="The feedback that was given.", no_args_is_help=True, rich_markup_mode=None)
 keys = typer.Typer(help="Access keys.", no_args_is_help=True, rich_markup_mode=None)
 
-KEY_COLUMNS = ("id", "name", "scopes", "created", "revoked")
+KEY_COLUMNS = (
+    "id", "name", "scopes", "priority", "requests_per_minute", "tokens_per_minute", "tokens_per_day",
+    "max_concurrent", "created", "revoked",
+)  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
@@ -67,12 +70,26 @@ def forget(subject: Annotated[str, typer.Argument(help="The pseudonym, s-…, as
 def create(
     scope: Annotated[list[str], typer.Option(help="chat, annotate, product, ops or admin; repeat it.")],
     name: Annotated[str, typer.Option(help="Whose it is.")] = "",
+    priority: Annotated[
+        str, typer.Option(help="Who is served first in overload: high, normal or low.")
+    ] = "normal",
+    requests_per_minute: Annotated[float | None, typer.Option(help="Chats a minute; 0: any.")] = None,
+    tokens_per_minute: Annotated[float | None, typer.Option(help="Of prompts and replies; 0: any.")] = None,
+    tokens_per_day: Annotated[float | None, typer.Option(help="Of prompts and replies; 0: any.")] = None,
+    max_concurrent: Annotated[
+        int | None, typer.Option(help="Chats at once, in each gateway process; 0: any.")
+    ] = None,
 ) -> None:
-    """Make a key and print it: it is shown this once. With the first key, every caller needs one."""
-    from deploy.access_keys import create_key
+    """Make a key and print it: it is shown this once. With the first key, every caller needs one. A limit that is
+    not given is that of the gateways' settings (HEED_KEY_…).
+    """
+    from deploy.access_keys import Terms, create_key
     from deploy.store_access import open_store
 
-    record, key = create_key(open_store().registry, scope, name)
+    terms = Terms(
+        scope, name, priority, requests_per_minute, tokens_per_minute, tokens_per_day, max_concurrent
+    )
+    record, key = create_key(open_store().registry, terms)
     print(f"{record.id}  {', '.join(record.scopes)}\n{key}")
 
 
@@ -83,8 +100,13 @@ def list_keys(as_json: AsJson = False) -> None:
     from deploy.store_access import open_store
 
     records = open_store().registry.keys()
-    shown = [{column: getattr(record, column) for column in KEY_COLUMNS} for record in records]
+    shown = [{column: _plain(getattr(record, column)) for column in KEY_COLUMNS} for record in records]
     show({"object": "list", "data": shown}, KEY_COLUMNS, as_json=as_json)
+
+
+def _plain(value: object) -> object:
+    """Limits are mostly whole: 100000 reads better than 1e+05."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 @keys.command()

@@ -41,8 +41,8 @@ async def following(
         messages=[dict(message) for message in messages],
         sampling={"temperature": 1.0, "max_tokens": ANSWER_TOKENS},
     )
-    comparison_id, records = paired(parts, asked, rater, began)
-    with parts.limits.chat():
+    comparison_id, records = paired(parts, caller, asked, rater, began)
+    with parts.limits.chat(caller, rater, responses=2):
         upstreams = await open_both(parts, records)
         body = whole_comparison(parts.chats, comparison_id, records, upstreams)
     return json_answer({**body, "object": "annotation", "comparison_id": comparison_id, "messages": messages})

@@ -53,7 +53,7 @@ def planned(gateway: Gateway, caller: Caller, request: Request, asked: ChatReque
         caller.need("product")
     plan = gateway.table.plan(asked.alias, asked.pinned, subject)
     response_id = mint_response(gateway.secrets, subject, now=time.time(), stored=asked.stored)
-    return Record(asked, plan, response_id, subject, began=began)
+    return Record(asked, plan, response_id, subject, caller, began=began)
 
 
 def debug_headers(caller: Caller, request: Request, record: Record) -> dict[str, str]:
@@ -66,9 +66,9 @@ def debug_headers(caller: Caller, request: Request, record: Record) -> dict[str,
 
 async def _answer(gateway: Gateway, caller: Caller, request: Request, record: Record) -> Response:
     with ExitStack() as held:
-        held.enter_context(gateway.limits.chat())
+        left = held.enter_context(gateway.limits.chat(caller, record.subject))
         upstream = await unless_left(request.receive, gateway.chats.open(record, gateway.table))
-        headers = debug_headers(caller, request, record)
+        headers = {**left, **debug_headers(caller, request, record)}
         if record.request.stream:
             upstream.held.push(held.pop_all())
             return ChatStream(upstream, record, gateway.chats.finish, headers)

@@ -42,9 +42,9 @@ async def compare(request: Request) -> Response:
         subject = limited_subject(gateway, caller, request, asked.safety_identifier, asked.user)
         if asked.pinned is not None:
             caller.need("product")
-        comparison_id, records = paired(gateway, asked, subject, began)
+        comparison_id, records = paired(gateway, caller, asked, subject, began)
         with ExitStack() as held:
-            held.enter_context(gateway.limits.chat())
+            held.enter_context(gateway.limits.chat(caller, subject, responses=2))
             upstreams = await unless_left(request.receive, open_both(gateway, records))
             if asked.stream:
                 kept = held.pop_all()

@@ -41,8 +41,7 @@ def listing(data: list[Any]) -> dict[str, Any]:
 def limited_subject(
     gateway: Gateway, caller: Caller, request: Request, safety_identifier: str | None, user: str | None
 ) -> str:
-    """The end user's pseudonym, within its rate. On the loopback without keys there is no rate."""
+    """The end user's pseudonym, within its rate."""
     subject = gateway.doorman.subject(caller, request, safety_identifier, user)
-    if not caller.keyless:
-        gateway.limits.spend(subject)
+    gateway.limits.spend(caller, subject)
     return subject

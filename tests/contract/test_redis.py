@@ -17,6 +17,7 @@ import redis
 from feedback import keys
 from feedback.errors import LeaseLost, StoreUnavailable
 from feedback.log import RedisEventLog
+from feedback.quotas import RedisQuotas
 from feedback.registry import RedisRegistry
 from feedback.store import Durability, connect, durability
 from tests.contract.making import adapter, comparison, experiment, in_arm, label, report, response, vote
@@ -111,6 +112,7 @@ def test_a_server_that_is_away_is_said_to_be_unavailable() -> None:
         lambda: log.forget("s1", 1.0),
         lambda: log.passed("1-0"),
         log.durability,
+        lambda: RedisQuotas(client).settle("g", 0, []),
         registry.generation,
         registry.next_sequence,
         registry.adapters,

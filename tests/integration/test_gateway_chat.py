@@ -235,4 +235,4 @@ async def test_the_engine_stops_when_the_client_leaves_before_the_first_byte(
             await up.http.post(f"{up.url}/v1/{path}", json=body)
     await until(lambda: fake.aborted == (1 if path == "chat/completions" else 2))
     await until(lambda: up.gateway.pool.engines[0].load == 0)
-    assert up.gateway.limits._now_in_flight == 0
+    assert up.gateway.limits.places.in_flight == 0

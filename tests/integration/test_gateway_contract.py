@@ -376,7 +376,7 @@ async def test_a_full_house_answers_503_with_retry_after(
             status, refused, headers = await up.chat()
             assert (status, refused["error"]["code"], headers["Retry-After"]) == (503, "at_capacity", "1")
             await answer.text()
-        await until(lambda: up.gateway.limits._now_in_flight == 0)
+        await until(lambda: up.gateway.limits.places.in_flight == 0)
         assert (await up.chat())[0] == 200
 
 

@@ -153,5 +153,5 @@ async def test_a_streams_client_that_leaves_ends_the_chat(up: Running) -> None:
         http.post(f"{up.url}/v1/chat/comparisons", json=body) as answer,
     ):
         await answer.content.readany()
-    await until(lambda: up.gateway.limits._now_in_flight == 0)
+    await until(lambda: up.gateway.limits.places.in_flight == 0)
     assert all(not engine.load for engine in up.gateway.pool.engines)

@@ -1,0 +1,118 @@
+"""Places for chats in flight: of the gateway, of the engines, of each key and of each subject.
+
+When places run short the lower priorities are refused first: chats of low keys may fill a share of them, of normal
+keys all but a reserve, of high keys all. Chats of this process are counted exactly; those that other gateways have
+on the same engines are as they were when last told, a tenth of a second ago.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from feedback.protocols import Priority
+from serve.buckets import whole_seconds
+from serve.errors import TooMany, Unavailable
+from serve.settings import GatewaySettings
+
+MEAN_WEIGHT = 0.05  # of the newest chat in the mean duration
+LONGEST_WAIT = 60  # seconds; no place is promised later
+FULL_SECONDS = 1.0  # how long an engine that said it is full is believed
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many chats at once, and who may take the last places."""
+
+    gateway: int  # in this process; 0: any
+    engine: int  # on each engine that is up, from all gateways; 0: any
+    high_reserve: float  # share of the places that only priority high may take
+    low_share: float  # share of the places that priority low may fill
+
+    @classmethod
+    def of(cls, settings: GatewaySettings) -> Bounds:
+        """As the settings say."""
+        return cls(
+            settings.max_chats_in_flight, settings.engine_chats, settings.high_reserve, settings.low_share
+        )
+
+
+class Places:
+    """Who has a place now. A chat that asks for several responses takes as many places."""
+
+    def __init__(
+        self, bounds: Bounds, engines_up: Callable[[], int], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._bounds, self._engines_up, self._clock = bounds, engines_up, clock
+        self.in_flight = 0  # responses being made here
+        self.elsewhere = 0  # and in the other gateways, as last told
+        self._held: Counter[str] = Counter()  # by key and by subject
+        self._mean = 1.0  # seconds a chat takes
+        self._full, self._full_until = 0, 0.0
+
+    def engine_full(self) -> None:
+        """An engine would take no more: for a moment as many chats as there are now is all there may be."""
+        self._full, self._full_until = self.in_flight + self.elsewhere, self._clock() + FULL_SECONDS
+
+    def check_holder(self, holder: str, most: int, count: int, who: str, mend: str) -> None:
+        """Raises TooMany when the key or subject would hold more than ``most``; 0: any."""
+        if most and self._held[holder] + count > most:
+            raise TooMany(
+                f"{who} has {self._held[holder]} chats in flight and may have {most}: "
+                f"wait for one to end, or raise {mend}",
+                code="too_many_chats",
+                retry_after=self._wait(count, most),
+            )
+
+    def check(self, priority: Priority, count: int) -> None:
+        """Raises Unavailable when the priority has no such places left."""
+        for capacity, busy, what in self._capacities():
+            most = self._most(priority, capacity)
+            if busy + count > most:
+                raise Unavailable(
+                    f"every place {what} for priority {priority} is taken: try again later",
+                    code="at_capacity",
+                    retry_after=self._wait(busy + count - most, busy),
+                )
+
+    @contextmanager
+    def taken(self, holders: tuple[str, ...], count: int) -> Iterator[None]:
+        """Hold the places; asks nothing."""
+        began = self._clock()
+        self._add(holders, count)
+        try:
+            yield
+        finally:
+            self._add(holders, -count)
+            self._mean += MEAN_WEIGHT * (self._clock() - began - self._mean)
+
+    def _capacities(self) -> Iterator[tuple[int, int, str]]:
+        """Of the gateway and of the engines: places, those taken, and a name."""
+        if self._bounds.gateway:
+            yield self._bounds.gateway, self.in_flight, "in the gateway"
+        everywhere = self.in_flight + self.elsewhere
+        up = self._engines_up()
+        if self._bounds.engine and up:  # with none up the chat itself finds out, and says so
+            yield self._bounds.engine * up, everywhere, "on the engines"
+        if self._clock() < self._full_until:
+            yield self._full, everywhere, "on the engines"
+
+    def _most(self, priority: Priority, capacity: int) -> int:
+        if priority == "high":
+            return capacity
+        share = self._bounds.low_share if priority == "low" else 1 - self._bounds.high_reserve
+        return max(1, int(share * capacity))
+
+    def _wait(self, missing: int, busy: int) -> int:
+        """Seconds until so many of the busy places should be free, at the pace at which chats end now."""
+        return min(LONGEST_WAIT, whole_seconds(self._mean * missing / max(1, busy)))
+
+    def _add(self, holders: tuple[str, ...], count: int) -> None:
+        self.in_flight += count
+        for holder in holders:
+            self._held[holder] += count
+            if not self._held[holder]:
+                del self._held[holder]
