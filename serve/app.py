@@ -15,7 +15,9 @@ from starlette.types import Scope
 from serve import errors
 from serve.gateway import Stores, running
 from serve.middleware.bodies import BodyCap
+from serve.middleware.cookies import OwnCookie
 from serve.middleware.headers import SecurityHeaders
+from serve.middleware.heading import HeadAsGet
 from serve.middleware.hosts import KnownHosts
 from serve.routes import (
     adapters,
@@ -79,11 +81,16 @@ def create_app(settings: GatewaySettings | None = None, stores: Stores | None = 
             Middleware(SecurityHeaders),
             Middleware(KnownHosts, allowed=settings.host_names, keyless=keyless),
             Middleware(BodyCap, most=settings.max_body_bytes),
+            Middleware(OwnCookie),
+            Middleware(HeadAsGet),
         ],
+        redirect_slashes=False,  # a redirect would be made of the client's Host
         docs_url=None,  # FastAPI's own page loads scripts from another host; ours is in web/
         redoc_url=None,
         openapi_url="/openapi.json" if settings.docs else None,
-        responses={code: {"model": ErrorAnswer} for code in (400, 401, 403, 404, 409, 422, 429, 503)},
+        responses={
+            code: {"model": ErrorAnswer} for code in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
+        },
     )
     errors.install(app)
     for module in ROUTERS:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+import orjson
 
 from feedback.events import Message
 from serve.errors import BadField
 
 MAX_TOOLS = 128
+MAX_CALL_ID = 256  # characters
+MAX_ARGUMENTS_NESTING = 64  # of a call's arguments; chat templates are handed them parsed
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
@@ -45,9 +51,9 @@ def read_message(value: Any, where: str) -> dict[str, Any]:
         elif key == "tool_calls" and role == "assistant":
             message["tool_calls"] = _tool_calls(part, f"{where}.tool_calls")
         elif key == "tool_call_id" and role == "tool":
-            message["tool_call_id"] = read_text(part, f"{where}.tool_call_id")
+            message["tool_call_id"] = _call_id(part, f"{where}.tool_call_id")
         elif key == "name":
-            message["name"] = read_text(part, f"{where}.name")
+            message["name"] = read_name(part, f"{where}.name")
         elif key != "role":
             raise BadField(f"{where}.{key}", "is not a field that is taken here", code="unknown_parameter")
     if not {"content", "tool_calls"} & message.keys():
@@ -82,11 +88,11 @@ def _tool_calls(value: Any, where: str) -> list[dict[str, Any]]:
         here = f"{where}[{index}]"
         calls.append(
             {
-                "id": read_text(call.get("id"), f"{here}.id"),
+                "id": _call_id(call.get("id"), f"{here}.id"),
                 "type": "function",
                 "function": {
-                    "name": read_text(function.get("name"), f"{here}.function.name"),
-                    "arguments": read_text(function.get("arguments"), f"{here}.function.arguments"),
+                    "name": read_name(function.get("name"), f"{here}.function.name"),
+                    "arguments": _arguments(function.get("arguments"), f"{here}.function.arguments"),
                 },
             }
         )
@@ -98,3 +104,38 @@ def read_text(value: Any, where: str) -> str:
     if not isinstance(value, str):
         raise BadField(where, "must be text")
     return value
+
+
+def read_name(value: Any, where: str) -> str:
+    """A name as OpenAI takes it. Raises BadField."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise BadField(where, "must be 1 to 64 letters, digits, dots, hyphens and underscores")
+    return value
+
+
+def is_within(levels: int, value: Any) -> bool:
+    """Whether no object or list lies deeper; without recursion, which the value could exhaust."""
+    level = [value]
+    for _ in range(levels):
+        inner = [part for one in level for part in (one.values() if isinstance(one, dict) else one)]
+        level = [part for part in inner if isinstance(part, dict | list)]
+    return not level
+
+
+def _call_id(value: Any, where: str) -> str:
+    text = read_text(value, where)
+    if not 0 < len(text) <= MAX_CALL_ID:
+        raise BadField(where, f"must have 1 to {MAX_CALL_ID} characters")
+    return text
+
+
+def _arguments(value: Any, where: str) -> str:
+    """A call's arguments as the model wrote them: JSON in a text, or nothing."""
+    text = read_text(value, where)
+    try:
+        parsed = orjson.loads(text or "{}")
+    except orjson.JSONDecodeError as error:
+        raise BadField(where, "must be a JSON object in a text") from error
+    if not isinstance(parsed, dict) or not is_within(MAX_ARGUMENTS_NESTING, parsed):
+        raise BadField(where, f"must be a JSON object of at most {MAX_ARGUMENTS_NESTING} levels in a text")
+    return text

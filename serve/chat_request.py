@@ -229,8 +229,8 @@ def _safety_identifier(request: ChatRequest, name: str, value: Any, _: GatewaySe
 def _metadata(_: ChatRequest, name: str, value: Any, __: GatewaySettings) -> None:
     if not isinstance(value, dict) or len(value) > MAX_METADATA:
         raise BadField(name, f"must be an object of at most {MAX_METADATA} texts")
-    if not all(isinstance(one, str) and len(one) <= 512 for one in value.values()):
-        raise BadField(name, "must hold texts of at most 512 characters")
+    if not all(isinstance(one, str) and len(one) <= 512 and len(key) <= 64 for key, one in value.items()):
+        raise BadField(name, "must hold texts of at most 512 characters under keys of at most 64")
 
 
 def _ignored(_: ChatRequest, __: str, ___: Any, ____: GatewaySettings) -> None:

@@ -11,6 +11,7 @@ HeedError
     ├── Clash                someone else changed it, or the state machine forbids it (409)
     ├── NotHttp              what came does not parse as HTTP (400)
     ├── TooLarge             the body is over its cap (413)
+    ├── NotJson              the body is of another type, or compressed (415)
     ├── HeadTooLarge         the request line and headers are over theirs (431)
     ├── TooMany              over a limit: try again later (429)
     ├── Unavailable          warming up, full, or the store is away: try again later (503)
@@ -45,6 +46,13 @@ from feedback.errors import (
     UnknownRecord,
 )
 
+MAX_NAME, MAX_MESSAGE = 100, 800  # characters of a client's own words that an error says back
+
+
+def shown(text: str, most: int) -> str:
+    """The text as it can be put into JSON: cut, and without the half characters that JSON can escape."""
+    return text[:most].encode("utf-8", "replace").decode()
+
 
 class GatewayError(HeedError):
     """An error with its place in HTTP and in OpenAI's shape."""
@@ -73,6 +81,7 @@ class BadField(GatewayError):
     status, code, kind = 400, "invalid_value", "invalid_request_error"
 
     def __init__(self, param: str, why: str, *, status: int = 400, code: str | None = None) -> None:
+        param = shown(param, MAX_NAME)
         super().__init__(f"{param}: {why}", param=param, code=code)
         self.why, self.status = why, status
 
@@ -117,6 +126,12 @@ class TooLarge(GatewayError):
     """The body is over its cap."""
 
     status, code, kind = 413, "body_too_large", "invalid_request_error"
+
+
+class NotJson(GatewayError):
+    """The body is of another type, or compressed."""
+
+    status, code, kind = 415, "unsupported_media_type", "invalid_request_error"
 
 
 class HeadTooLarge(GatewayError):
@@ -202,9 +217,8 @@ _TRANSLATIONS: dict[type[HeedError], Callable[[str], GatewayError]] = {
 
 def body_of(error: GatewayError) -> dict[str, Any]:
     """OpenAI's error shape."""
-    return {
-        "error": {"message": str(error), "type": error.kind, "param": error.param, "code": error.code},
-    }
+    message, param = shown(str(error), MAX_MESSAGE), error.param and shown(error.param, MAX_NAME)
+    return {"error": {"message": message, "type": error.kind, "param": param, "code": error.code}}
 
 
 def response_of(error: GatewayError) -> Response:
@@ -247,9 +261,9 @@ async def _http_error(_: Request, error: Exception) -> Response:
     if status == 400:  # FastAPI's for bytes that json.loads refuses otherwise than as a syntax error
         return response_of(BadField("body", "is not JSON", status=422, code="invalid_json"))
     code, message = _HTTP.get(status, ("http_error", str(getattr(error, "detail", "error"))))
-    shown = GatewayError(message, code=code)
-    shown.status, shown.kind = status, "invalid_request_error" if status < 500 else "server_error"
-    response = response_of(shown)
+    known = GatewayError(message, code=code)
+    known.status, known.kind = status, "invalid_request_error" if status < 500 else "server_error"
+    response = response_of(known)
     response.headers.update(getattr(error, "headers", None) or {})  # a 405's Allow
     return response
 

@@ -40,7 +40,7 @@ def said(request: Request, subject: str, about: str) -> str:
         return new_event_id()
     if not 0 < len(key) <= MAX_IDEMPOTENCY_KEY:
         raise BadField("Idempotency-Key", f"must have 1 to {MAX_IDEMPOTENCY_KEY} characters")
-    named = f"{subject}\n{request.url.path}\n{key}\n{about}"
+    named = f"{subject}\n{request.scope['path']}\n{key}\n{about}"
     return f"ev-{hashlib.sha256(named.encode()).hexdigest()[:32]}"
 
 

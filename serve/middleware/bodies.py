@@ -1,14 +1,14 @@
-"""No body over the cap is read: by its announced length, else by counting."""
+"""A body is JSON as it is, and no longer than the cap: by its announced length, else by counting."""
 
 from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.errors import BadField, GatewayError, TooLarge, response_of
+from serve.errors import BadField, GatewayError, NotJson, TooLarge, response_of
 
 
 class BodyCap:
-    """Answers 413 before the application sees the request. A body of unknown length is read here first."""
+    """Answers 413 or 415 before the application sees the request. A body of unknown length is read here first."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self.app, self.most = app, most
@@ -23,7 +23,10 @@ class BodyCap:
             announced = headers.get(b"content-length")
             if announced is not None:
                 self._check(int(announced))
+                if int(announced):
+                    _check_kind(headers)
             elif b"transfer-encoding" in headers:
+                _check_kind(headers)
                 receive = await self._counted(receive)
         except ValueError:
             await response_of(BadField("Content-Length", "is not a number"))(scope, receive, send)
@@ -52,3 +55,12 @@ class BodyCap:
             return parts.pop(0) if parts else await receive()
 
         return again
+
+
+def _check_kind(headers: dict[bytes, bytes]) -> None:
+    """A form or plain text is what a browser sends to another site unasked. Without a type it passes."""
+    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        raise NotJson("Content-Encoding: a body is taken as it is, not compressed", param="Content-Encoding")
+    kind = headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
+    if kind != b"application/json" and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
+        raise NotJson("Content-Type: must be application/json", param="Content-Type")

@@ -42,14 +42,14 @@ def served(file: Path) -> FileResponse:
 @router.get("/loop")
 async def page(request: Request) -> Response:
     """One page; a visitor without a cookie gets one. That of the API is there when the API may be described."""
-    if request.url.path == "/docs" and request.app.openapi_url is None:
+    if request.scope["path"] == "/docs" and request.app.openapi_url is None:
         raise NotFound("this gateway does not describe its API: HEED_DOCS")
-    file = WEB / f"{PAGES[request.url.path]}.html"
+    file = WEB / f"{PAGES[request.scope['path']]}.html"
     if not file.is_file():
         raise NotFound("this page is not installed")
     response = served(file)
     if COOKIE not in request.cookies:
-        secure = request.url.scheme == "https"
+        secure = request.scope["scheme"] == "https"
         response.set_cookie(
             COOKIE, secrets.token_urlsafe(18), max_age=YEAR, httponly=True, samesite="lax", secure=secure
         )
@@ -58,13 +58,13 @@ async def page(request: Request) -> Response:
 
 @router.get("/favicon.ico")
 @router.get("/static/{name:path}")
-async def static(request: Request, name: str = "favicon.svg") -> Response:
+async def static(name: str = "favicon.svg") -> Response:
     """One file of ``web/``, never one outside of it."""
     try:
         file = (WEB / name).resolve()
-        found = file.is_relative_to(WEB) and file.is_file() and file.suffix != ".py"
+        found = file.is_relative_to(WEB) and file.is_file() and file.suffix != ".py" and name[-1] != "/"
     except (OSError, ValueError):  # too long for a name, or with a null byte
         found = False
     if not found:
-        raise NotFound(f"there is no {request.url.path}")
+        raise NotFound("there is no such file")
     return served(file)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 
 class FakeEngine:
@@ -21,6 +22,7 @@ class FakeEngine:
         self.url = ""
         self.healthy = True
         self.adapters: dict[str, str] = {}
+        self.seen: list[str] = []  # every request's method and target, health checks left out
         self.bodies: list[dict[str, Any]] = []  # of chats, as they came in
         self.headers: list[dict[str, str]] = []
         self.loads: list[str] = []
@@ -155,7 +157,14 @@ def _error(status: int, message: str) -> web.Response:
 async def fake_engine() -> AsyncIterator[FakeEngine]:
     """A fake engine on a free port."""
     fake = FakeEngine()
-    app = web.Application()
+
+    @web.middleware
+    async def seeing(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path not in {"/health", "/v1/models"}:
+            fake.seen.append(f"{request.method} {request.raw_path}")
+        return await handler(request)
+
+    app = web.Application(middlewares=[seeing])
     app.add_routes(
         [
             web.post("/v1/chat/completions", fake.chat),

@@ -68,7 +68,9 @@ async def running(
     app = create_app(made, stores)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="warning", lifespan="on", http=BoundedProtocol, access_log=False)
+    config = uvicorn.Config(
+        app, log_level="warning", lifespan="on", http=BoundedProtocol, ws="none", access_log=False
+    )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     await until(lambda: server.started or task.done())
