@@ -16,7 +16,7 @@ from serve import errors
 from serve.gateway import Stores, running
 from serve.middleware.bodies import BodyCap
 from serve.middleware.cookies import OwnCookie
-from serve.middleware.headers import SecurityHeaders
+from serve.middleware.headers import AnswerHeaders
 from serve.middleware.heading import HeadAsGet
 from serve.middleware.hosts import KnownHosts
 from serve.routes import (
@@ -78,7 +78,7 @@ def create_app(settings: GatewaySettings | None = None, stores: Stores | None = 
         version=installed_version(),
         lifespan=lifespan,
         middleware=[  # outermost first
-            Middleware(SecurityHeaders),
+            Middleware(AnswerHeaders),
             Middleware(KnownHosts, allowed=settings.host_names, keyless=keyless),
             Middleware(BodyCap, most=settings.max_body_bytes),
             Middleware(OwnCookie),

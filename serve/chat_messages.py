@@ -15,6 +15,8 @@ MAX_CALL_ID = 256  # characters
 MAX_ARGUMENTS_NESTING = 64  # of a call's arguments; chat templates are handed them parsed
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+_OF_REPLIES = frozenset({"tool_calls", "refusal", "annotations", "reasoning", "reasoning_content"})
+_TEXT_PARTS = ("text", "refusal")  # types of a content part, each with its text under the same name
 
 
 def logged_messages(messages: list[dict[str, Any]]) -> tuple[Message, ...]:
@@ -42,38 +44,58 @@ def read_message(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(role, str) or role not in ROLES:
         raise BadField(f"{where}.role", f"must be one of {', '.join(sorted(ROLES))}")
     message: dict[str, Any] = {"role": "system" if role == "developer" else role}
-    told = {
-        key: part for key, part in value.items() if part is not None
-    }  # SDKs dump replies with every field
-    for key, part in told.items():
-        if key == "content":
-            message["content"] = _content(part, f"{where}.content")
-        elif key == "tool_calls" and role == "assistant":
-            message["tool_calls"] = _tool_calls(part, f"{where}.tool_calls")
-        elif key == "tool_call_id" and role == "tool":
-            message["tool_call_id"] = _call_id(part, f"{where}.tool_call_id")
-        elif key == "name":
-            message["name"] = read_name(part, f"{where}.name")
-        elif key != "role":
-            raise BadField(f"{where}.{key}", "is not a field that is taken here", code="unknown_parameter")
+    for key, part in value.items():
+        if part is not None and key != "role":  # SDKs dump replies with every field
+            _read_field(message, key, part, f"{where}.{key}")
     if not {"content", "tool_calls"} & message.keys():
         raise BadField(f"{where}.content", "must be text")
     message.setdefault("content", None)
     return message
 
 
-def _content(value: Any, where: str) -> str:
+def _read_field(message: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Put one field, if it is taken from this role, into ``message``. Raises BadField."""
+    if key == "content":
+        message["content"] = read_content(value, where)
+    elif key == "name":
+        message["name"] = read_name(value, where)
+    elif key == "tool_call_id" and message["role"] == "tool":
+        message["tool_call_id"] = _call_id(value, where)
+    elif key in _OF_REPLIES and message["role"] == "assistant":
+        _read_of_reply(message, key, value, where)
+    else:
+        raise BadField(where, "is not a field that is taken here", code="unknown_parameter")
+
+
+def _read_of_reply(message: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """What a reply has besides its text, and a client sends back with the history. Raises BadField."""
+    if key == "tool_calls":
+        if calls := _tool_calls(value, where):  # some frameworks send an empty list for none
+            message["tool_calls"] = calls
+    elif key == "refusal":
+        refusal = read_text(value, where)
+        message["content"] = message.get("content") or refusal
+    elif key == "annotations":
+        if not isinstance(value, list):
+            raise BadField(where, "must be a list")
+    else:
+        read_text(value, where)  # thoughts stay out of the next prompt, as chat templates have it
+
+
+def read_content(value: Any, where: str) -> str:
+    """The text of a string or of a list of parts. Raises BadField for anything but text."""
     if isinstance(value, str):
         return value
     if not isinstance(value, list):
         raise BadField(where, "must be text or a list of text parts")
     texts = []
     for index, part in enumerate(value):
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind not in _TEXT_PARTS or not isinstance(part.get(kind), str):
             raise BadField(
                 f"{where}[{index}]", 'must be a part {"type": "text", "text": "…"}; only text is taken'
             )
-        texts.append(part["text"])
+        texts.append(part[kind])
     return "".join(texts)
 
 

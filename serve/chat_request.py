@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from serve.chat_functions import read_choice, read_format, read_tools
+from serve.chat_hints import HINTS, read_hint
 from serve.chat_messages import read_message
 from serve.errors import BadField
 from serve.settings import GatewaySettings
@@ -21,8 +22,10 @@ MAX_STOP, MAX_STOP_LENGTH = 4, 256
 MAX_LOGIT_BIAS = 300
 MAX_METADATA = 16
 INT64 = 2**63
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 LOGGED_SAMPLING = (
     "temperature", "top_p", "max_tokens", "seed", "presence_penalty", "frequency_penalty",
+    "top_k", "min_p", "repetition_penalty",
 )  # fmt: skip
 
 
@@ -99,6 +102,8 @@ def parse_chat(
         raise BadField("top_logprobs", "needs logprobs: true")
     if "tool_choice" in request.sampling and "tools" not in request.sampling:
         raise BadField("tool_choice", "needs tools")
+    if request.sampling.get("ignore_eos"):
+        request.stored = False  # what comes after a reply's own end is nothing to vote on or learn from
     return request
 
 
@@ -192,10 +197,13 @@ def _logit_bias(request: ChatRequest, name: str, value: Any, _: GatewaySettings)
 
 
 def _stream_options(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
-    if not isinstance(value, dict) or set(value) - {"include_usage"}:
+    if not isinstance(value, dict) or set(value) - {"include_usage", "include_obfuscation"}:
         raise BadField(name, "must be an object that holds include_usage alone")
-    if not isinstance(value.get("include_usage", False), bool):
-        raise BadField(f"{name}.include_usage", "must be true or false")
+    for part, told in value.items():
+        if not isinstance(told, bool):
+            raise BadField(f"{name}.{part}", "must be true or false")
+    if value.get("include_obfuscation"):
+        raise BadField(f"{name}.include_obfuscation", "must be false: chunks come as they are")
     request.include_usage = value.get("include_usage", False)
 
 
@@ -204,11 +212,22 @@ def _response_format(request: ChatRequest, name: str, value: Any, _: GatewaySett
 
 
 def _tools(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
-    request.sampling[name] = read_tools(value, name)
+    if value:  # some frameworks send an empty list for none
+        request.sampling[name] = read_tools(value, name)
 
 
 def _tool_choice(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
     request.sampling[name] = read_choice(value, name)
+
+
+def _reasoning_effort(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
+    if value not in EFFORTS:
+        raise BadField(name, f"must be one of {', '.join(EFFORTS)}")
+    request.sampling[name] = value
+
+
+def _hint(_: ChatRequest, name: str, value: Any, __: GatewaySettings) -> None:
+    read_hint(value, name)
 
 
 def identifier(value: Any, where: str) -> str:
@@ -262,4 +281,10 @@ _FIELDS: dict[str, Callable[[ChatRequest, str, Any, GatewaySettings], None]] = {
     "user": _user,
     "safety_identifier": _safety_identifier,
     "metadata": _metadata,
+    "reasoning_effort": _reasoning_effort,
+    "top_k": _integer(-1, 100_000),  # these four are vLLM's own; its `bench serve` sends the last unasked
+    "min_p": _number(0, 1),
+    "repetition_penalty": _number(0.1, 2),
+    "ignore_eos": _flag,
+    **dict.fromkeys(HINTS, _hint),
 }

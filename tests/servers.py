@@ -131,6 +131,7 @@ def engine_server(folder: Path, model: Path = STARTER, dtype: str = "float32") -
     command += ["--enable-lora", "--max-loras", "4", "--max-cpu-loras", "16", "--max-lora-rank", "16"]
     command += ["--scheduling-policy", "priority", "--logprobs-mode", "processed_logprobs"]
     command += ["--enforce-eager", "--max-model-len", "1024"]
+    command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
     log = folder / "engine.log"
     with process(command, log, ENGINE_ENV):
         url = f"http://127.0.0.1:{port}"

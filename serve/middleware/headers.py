@@ -1,6 +1,8 @@
-"""Security headers on every response that does not set its own."""
+"""On every answer: security headers, and a request id of its own, which SDKs show as ``_request_id``."""
 
 from __future__ import annotations
+
+import secrets
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,8 +14,10 @@ PLAIN: tuple[tuple[bytes, bytes], ...] = (
 )
 
 
-class SecurityHeaders:
-    """Adds ``PLAIN``; what pages need besides (CSP) is set where they are served."""
+class AnswerHeaders:
+    """Adds ``PLAIN`` and the id, never the client's own; what pages need besides (CSP) is set where they are
+    served.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -26,7 +30,8 @@ class SecurityHeaders:
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *PLAIN]
+                request_id = (b"x-request-id", b"req_" + secrets.token_hex(16).encode())
+                message["headers"] = [*message["headers"], *PLAIN, request_id]
             await send(message)
 
         await self.app(scope, receive, sending)

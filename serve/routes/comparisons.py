@@ -26,7 +26,7 @@ from serve.schemas.chat import ChatComparison
 from serve.schemas.feedback import ComparisonAnswer, ComparisonBody
 
 router = APIRouter(tags=["comparisons"])
-NOT_TAKEN = frozenset({"n", "store"})
+NOT_TAKEN = frozenset({"n", "store", "ignore_eos"})
 MOST_RANKED = 16
 
 

@@ -41,4 +41,5 @@ def _names(parts: Gateway, caller: Caller) -> list[str]:
 
 
 def _card(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "heed"}
+    """A model as OpenAI shows it; ``root`` is what vLLM's own clients read besides."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "heed", "root": name}
