@@ -26,8 +26,8 @@ class BodyCap:
                 if int(announced):
                     _check_kind(headers)
             elif b"transfer-encoding" in headers:
-                _check_kind(headers)
                 receive = await self._counted(receive)
+                _check_kind(headers)
         except ValueError:
             await response_of(BadField("Content-Length", "is not a number"))(scope, receive, send)
             return

@@ -10,7 +10,7 @@ from tests.attacks.serving import CANARY, Served, serving
 from tests.servers import valkey_server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("attacked")
     with valkey_server(folder / "valkey") as (url, _), serving(folder / "data", url) as up:

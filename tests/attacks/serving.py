@@ -62,12 +62,16 @@ class Served:
     engine: FakeEngine
     logged: list[str]
 
-    def raw(self, data: bytes, *, port: int | None = None, seconds: float = 10.0) -> bytes:
-        """All that comes back until the gateway closes."""
+    def raw(
+        self, data: bytes, *, port: int | None = None, seconds: float = 10.0, leaving: bool = False
+    ) -> bytes:
+        """All that comes back until the gateway closes; ``leaving``: nothing more is going to come."""
         with socket.create_connection(("127.0.0.1", port or self.port), timeout=seconds) as connection:
             got = []
             try:
                 connection.sendall(data)
+                if leaving:
+                    connection.shutdown(socket.SHUT_WR)
                 while piece := connection.recv(65536):
                     got.append(piece)
             except ConnectionError:

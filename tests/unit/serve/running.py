@@ -68,8 +68,15 @@ async def running(
     app = create_app(made, stores)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app, log_level="warning", lifespan="on", http=BoundedProtocol, ws="none", access_log=False
+    config = uvicorn.Config(  # as ``python -m serve`` has it
+        app,
+        log_level="warning",
+        lifespan="on",
+        http=BoundedProtocol,
+        ws="none",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
