@@ -22,15 +22,18 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from benchmarks.results import Figure, Row
 from benchmarks.wire.answer import Target
+from benchmarks.wire.peers import PEERS, STARTED, Absent, version
 from benchmarks.wire.targets import Cores, engine_that_costs_nothing, heed, load, pace, parted_cores
 from tests.servers import valkey_server
 
 DESCRIPTION = "what the gateway adds, beside nginx, vllm-router, a bare FastAPI and LiteLLM"
 PARTS = ("added", "rate", "chunks", "streams")
-TARGETS = ("direct", "heed")
+TARGETS = ("direct", "heed", *PEERS)
+SLOW = ("litellm",)
 WORDS = 30  # max_tokens of an ordinary answer, which has 34 events
 
 
@@ -39,6 +42,7 @@ def standing(names: Sequence[str]) -> Iterator[tuple[Target, list[Target]]]:
     """The engine, and the targets that are named, fresh."""
     with tempfile.TemporaryDirectory() as made, parted_cores() as cores, ExitStack() as up:
         folder = Path(made)
+        folder.chmod(0o755)  # for nginx's worker
         engine = up.enter_context(engine_that_costs_nothing(folder))
         yield engine, [up.enter_context(target(name, cores, folder, engine)) for name in names]
 
@@ -54,41 +58,63 @@ def target(name: str, cores: Cores, folder: Path, engine: Target) -> Iterator[Ta
             heed(cores, folder, engine, redis_url) as gateway,
         ):
             yield gateway
+    else:
+        with STARTED[name](cores, folder, engine) as peer:
+            yield peer
 
 
 def added(names: Sequence[str], requests: int) -> list[Row]:
-    """One stream at a time."""
-    with standing(["direct", *(name for name in names if name != "direct")]) as (_, targets):
-        times = load("added", targets, {"requests": requests})
+    """One stream at a time. The slow peers in runs of their own, which beside the others would chill the core's
+    caches before each of their answers.
+    """
+    quick = [name for name in names if name not in (*SLOW, "direct")]
+    slow = [[name] for name in names if name in SLOW]
+    rows = []
+    for group in filter(None, (quick, *slow)):
+        with standing(["direct", *group]) as (_, targets):
+            count = requests if group is quick else requests // 5
+            rows += added_rows(load("added", targets, {"requests": count}))
+    return rows
+
+
+def added_rows(times: dict[str, dict[str, list[float]]]) -> list[Row]:
+    """Percentiles of each target, and how far they lie over the engine's own median."""
     engine = percentile(times["direct"]["whole"], 0.5)
     rows = []
     for name, took in times.items():
-        whole, first = took["whole"], took["first"]
-        row = {"part": "added", "target": name, "requests": len(whole)}
+        row: Row = {"part": "added", "target": name, "requests": len(took["whole"])}
         for part, label in ((0.5, "p50"), (0.99, "p99")):
-            row[f"whole_{label}_ms"] = round(1000 * percentile(whole, part), 3)
-            row[f"first_{label}_ms"] = round(1000 * percentile(first, part), 3)
-            row[f"added_{label}_ms"] = round(1000 * (percentile(whole, part) - engine), 3)
+            whole = percentile(took["whole"], part)
+            row[f"whole_{label}_ms"] = round(1000 * whole, 3)
+            row[f"first_{label}_ms"] = round(1000 * percentile(took["first"], part), 3)
+            row[f"added_{label}_ms"] = round(1000 * (whole - engine), 3)
         rows.append(row)
     return rows
 
 
 def rate(names: Sequence[str], rounds: int, seconds: float, streams: int = 32) -> list[Row]:
-    """Many streams, as fast as they go."""
-    with standing(names) as (_, targets):
-        found = load("rate", targets, {"streams": streams, "rounds": rounds, "seconds": seconds})
-    return [
-        {
-            "part": "rate",
-            "target": name,
-            "streams": streams,
-            "per_second": round(sum(told["done"]) / len(told["done"]), 1),
-            "rounds": told["done"],
-            "failed": told["failed"],
-            "cores": round(told["cpu"] / told["seconds"], 2),
-        }
-        for name, told in found.items()
-    ]
+    """Many streams, as fast as they go: each event a write of the engine's, and, shorter, whole answers in one."""
+    rows = []
+    with standing(names) as (engine, targets):
+        for writes, per_second, turns in (("each", 0.0, rounds), ("one", None, -(-rounds // 2))):
+            pace(engine, per_second)
+            found = load("rate", targets, {"streams": streams, "rounds": turns, "seconds": seconds})
+            rows += [
+                rate_row(name, told) | {"writes": writes, "streams": streams} for name, told in found.items()
+            ]
+    return rows
+
+
+def rate_row(name: str, told: dict[str, Any]) -> Row:
+    """Of one target."""
+    return {
+        "part": "rate",
+        "target": name,
+        "per_second": round(sum(told["done"]) / len(told["done"]), 1),
+        "rounds": told["done"],
+        "failed": told["failed"],
+        "cores": round(told["cpu"] / told["seconds"], 2),
+    }
 
 
 def chunks(names: Sequence[str], seconds: float, streams: int = 64, per_second: float = 50.0) -> list[Row]:
@@ -97,7 +123,11 @@ def chunks(names: Sequence[str], seconds: float, streams: int = 64, per_second: 
     with standing([name for name in names if name != "direct"]) as (engine, targets):
         pace(engine, per_second)
         for answer, words in (("long", int(per_second * (seconds + 30))), ("ordinary", WORDS)):
-            settings = {"streams": streams, "seconds": seconds, "max_tokens": words}
+            settings = {
+                "streams": streams,
+                "seconds": seconds / (1 if answer == "long" else 2),
+                "max_tokens": words,
+            }
             rows += [
                 {
                     "part": "chunks",
@@ -118,7 +148,7 @@ def streams(names: Sequence[str], count: int) -> list[Row]:
     rows = []
     settings = {"streams": count, "max_tokens": 20, "opened_per_second": 400, "within": 90.0}
     for name in names:
-        if name == "direct":
+        if name in {"direct", *SLOW}:  # 2,000 events a second are more than a core of these
             continue
         with standing([name]) as (engine, targets):
             pace(engine, 1.0)
@@ -168,7 +198,18 @@ def run(arguments: Sequence[str]) -> list[Row]:
     parser.add_argument("--requests", type=int, default=2000, help="of each target, one at a time")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each of four rounds of 32 streams")
     told = parser.parse_args(arguments)
-    return measure(told.only, told.targets, told.requests, told.seconds)
+    peers = [about(name) for name in told.targets if name in PEERS]
+    absent = {row["target"] for row in peers if row["part"] == "absent"}
+    names = [name for name in told.targets if name not in absent]
+    return [*peers, *measure(told.only, names, told.requests, told.seconds)]
+
+
+def about(peer: str) -> Row:
+    """Which version of the peer is measured, or why none is."""
+    try:
+        return {"part": "version", "target": peer, "version": version(peer)}
+    except Absent as error:
+        return {"part": "absent", "target": peer, "why": str(error)}
 
 
 def figures(rows: Sequence[Row]) -> list[Figure]:
@@ -199,8 +240,11 @@ def compared(rows: Sequence[Row], part: str, what: str, shown: Callable[[Row], s
     said = {
         row["target"]: shown(row)
         for row in rows
-        if row["part"] == part and row.get("answers", "long") == "long" and row["target"] != "direct"
+        if row["part"] == part
+        and row["target"] != "direct"
+        and (row.get("answers"), row.get("writes")) in ((None, None), ("long", None), (None, "each"))
     }
+    said |= {row["target"]: "could not be had" for row in rows if row["part"] == "absent"}
     heeds = said.pop("heed", None)
     return (
         [] if heeds is None else [Figure(what, heeds, "; ".join(f"{name} {it}" for name, it in said.items()))]

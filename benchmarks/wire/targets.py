@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.wire.answer import Target
+from feedback import keys
 from feedback.protocols import AliasRecord, Arm, ExperimentRecord, KeyRecord
 from feedback.registry import RedisRegistry
 from feedback.store import connect
@@ -66,8 +68,10 @@ def engine_that_costs_nothing(folder: Path) -> Iterator[Target]:
         yield Target("direct", port, "base", child.pid)
 
 
-def pace(engine: Target, per_second: float) -> None:
-    """Events a second and stream from now on; 0: a whole answer in one write."""
+def pace(engine: Target, per_second: float | None) -> None:
+    """Events a second and stream from now on; 0: as fast as they can be written; None: a whole answer in one
+    write.
+    """
     body = json.dumps({"per_second": per_second}).encode()
     with urllib.request.urlopen(f"http://127.0.0.1:{engine.port}/pace", body, timeout=5) as reply:
         assert json.load(reply) == {"per_second": per_second}
@@ -97,6 +101,21 @@ def heed(cores: Cores, folder: Path, engine: Target, redis_url: str) -> Iterator
     with process(cores.alone([sys.executable, "-m", "serve"]), log, env) as child:
         wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 60, "the gateway", log)
         yield Target("heed", port, "heed", child.pid, KEY)
+        check_logged(f"http://127.0.0.1:{port}/metrics", redis_url)
+
+
+def check_logged(metrics_url: str, redis_url: str) -> None:
+    """Every answer that the gateway counted is in the log: it was measured with the log on."""
+    with urllib.request.urlopen(metrics_url, timeout=5) as reply:
+        counted = answered(reply.read().decode())
+    with connect(redis_url) as store:
+        wait_until(lambda: store.xlen(keys.EVENTS) >= counted > 0, 30, f"{counted} answers in the log")
+
+
+def answered(metrics: str) -> int:
+    """How many chats ended well, from the gateway's metrics."""
+    counts = re.findall(r'^heed_chat_requests_total\{[^}]*code="200"[^}]*\} (\S+)$', metrics, re.MULTILINE)
+    return int(sum(map(float, counts)))
 
 
 def load(kind: str, targets: Sequence[Target], settings: Mapping[str, Any]) -> dict[str, Any]:

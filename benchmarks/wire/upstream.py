@@ -3,18 +3,22 @@
     python -m benchmarks.wire.upstream PORT
 
 A streamed answer has ``max_tokens`` events of text (30 when not told) between its first, which names the role, and
-its end (finish, usage when asked for, ``[DONE]``): 34 in all. It goes out in one write; after
-``POST /pace {"per_second": 50}`` each event is a write of its own, so many a second and stream. ``GET /left`` tells
-whose clients left in the midst of a stream, and when.
+its end (finish, usage when asked for, ``[DONE]``): 34 in all. Each event is a write of its own, as an engine's server
+makes it, one straight after the other; after ``POST /pace {"per_second": 50}`` so many a second and stream; after
+``POST /pace {"per_second": null}`` the whole answer is one write. ``GET /left`` tells whose clients left in the midst
+of a stream, and when.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import random
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -101,7 +105,7 @@ class State:
     """What all connections share."""
 
     def __init__(self) -> None:
-        self.per_second = 0.0  # events a second and stream; 0: all in one write
+        self.per_second: float | None = 0.0  # events a second and stream; 0: at once; None: in one write
         self.left: dict[str, float] = {}  # id of the answer → monotonic time at which its client had left
         self.adapters: dict[str, str] = {}
 
@@ -115,7 +119,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._url, self._body, self._id = b"", b"", b""
         self._queue: list[bytes] = []  # what is still to be sent of a paced stream, last first
-        self._next = 0.0
+        self._next = self._period = 0.0  # seconds
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -157,13 +161,31 @@ class Connection(asyncio.Protocol):
             return
         usage = bool((body.get("stream_options") or {}).get("include_usage"))
         each, whole = frames(served, count, usage, bool(body.get("return_token_ids")), len(self._id))
-        if not self._state.per_second:
+        if self._state.per_second is None:
             self._transport.write(whole.replace(b"@" * len(self._id), self._id))
-            return
-        self._queue = [*each, END][::-1]
+        elif not self._state.per_second:
+            self._write_each([STREAM_HEAD, *each[:-1], each[-1] + END])
+        else:
+            self._pace(each, self._state.per_second)
+
+    def _write_each(self, parts: Sequence[bytes]) -> None:
+        """Past the loop, which would join them; with it again once the socket is full."""
+        out = self._transport.get_extra_info("socket").fileno()
+        full = False
+        for part in parts:
+            data = part.replace(b"@" * len(self._id), self._id)
+            if not full:
+                with contextlib.suppress(BlockingIOError):
+                    data = data[os.write(out, data) :]
+                full = bool(data)
+            if full:
+                self._transport.write(data)
+
+    def _pace(self, each: Sequence[bytes], per_second: float) -> None:
+        self._queue, self._period = [*each, END][::-1], 1 / per_second
         self._transport.write(STREAM_HEAD)
         loop = asyncio.get_running_loop()
-        self._next = loop.time() + random.random() / self._state.per_second  # streams are out of step
+        self._next = loop.time() + random.random() / per_second  # streams are out of step
         self._timer = loop.call_at(self._next, self._step)
 
     def _step(self) -> None:
@@ -174,7 +196,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(frame + self._queue.pop())
             return
         self._transport.write(frame)
-        self._next += 1 / self._state.per_second
+        self._next += self._period
         self._timer = asyncio.get_running_loop().call_at(self._next, self._step)
 
     def _other(self, path: bytes) -> bytes:
@@ -187,7 +209,7 @@ class Connection(asyncio.Protocol):
         if path == b"/health":
             return b"HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-length: 0\r\n\r\n"
         if path == b"/pace":
-            state.per_second = float(orjson.loads(self._body)["per_second"])
+            state.per_second = orjson.loads(self._body)["per_second"]
             return json_answer({"per_second": state.per_second})
         if path == b"/left":
             return json_answer(state.left)
