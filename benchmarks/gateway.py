@@ -6,9 +6,10 @@ The measured process runs alone on one core; engine, load and Valkey on the othe
 keys, limits, an experiment, signed ids, the log in a Valkey that fsyncs each append, metrics. Targets are asked in
 turn within one run, so that the machine's moods meet all alike.
 
-added   one stream at a time, 34 events: the time to the whole answer, less the engine's own
-rate    32 streams, each asking anew at once: answers a second
-chunks  64 streams at 50 events a second: CPU time an event
+added   one stream at a time, 34 events: the time to the whole answer, less the median without a gateway
+rate    32 streams, each asking anew at once: answers a second, and CPU time an answer, which also tells gateways
+        apart that wait for the engine or the load; with the engine writing in steps, in bursts, and whole answers
+chunks  64 streams at 50 events a second: CPU time an event, in long answers and in ones of 34
 streams 2,000 streams open at once: errors, and memory a stream
 """
 
@@ -27,14 +28,16 @@ from typing import Any
 from benchmarks.results import Figure, Row
 from benchmarks.wire.answer import Target
 from benchmarks.wire.peers import PEERS, STARTED, Absent, version
-from benchmarks.wire.targets import Cores, engine_that_costs_nothing, heed, load, pace, parted_cores
+from benchmarks.wire.targets import Cores, engine_that_costs_nothing, heed, load, parted_cores, write
+from benchmarks.wire.upstream import How
 from tests.servers import valkey_server
 
 DESCRIPTION = "what the gateway adds, beside nginx, vllm-router, a bare FastAPI and LiteLLM"
 PARTS = ("added", "rate", "chunks", "streams")
 TARGETS = ("direct", "heed", *PEERS)
 SLOW = ("litellm",)
-WORDS = 30  # max_tokens of an ordinary answer, which has 34 events
+WORDS, EVENTS = 30, 34  # max_tokens of an ordinary answer, and what it comes in
+WAYS: tuple[How, ...] = ("steps", "burst", "one")
 
 
 @contextmanager
@@ -92,15 +95,18 @@ def added_rows(times: dict[str, dict[str, list[float]]]) -> list[Row]:
     return rows
 
 
-def rate(names: Sequence[str], rounds: int, seconds: float, streams: int = 32) -> list[Row]:
-    """Many streams, as fast as they go: each event a write of the engine's, and, shorter, whole answers in one."""
+def rate(
+    names: Sequence[str], rounds: int, seconds: float, ways: Sequence[How] = WAYS, streams: int = 32
+) -> list[Row]:
+    """Many streams, as fast as they go, for each way in which an engine may write."""
     rows = []
     with standing(names) as (engine, targets):
-        for writes, per_second, turns in (("each", 0.0, rounds), ("one", None, -(-rounds // 2))):
-            pace(engine, per_second)
+        for how in ways:
+            write(engine, how)
+            turns = rounds if how == "steps" else -(-rounds // 2)
             found = load("rate", targets, {"streams": streams, "rounds": turns, "seconds": seconds})
             rows += [
-                rate_row(name, told) | {"writes": writes, "streams": streams} for name, told in found.items()
+                rate_row(name, told) | {"writes": how, "streams": streams} for name, told in found.items()
             ]
     return rows
 
@@ -114,6 +120,7 @@ def rate_row(name: str, told: dict[str, Any]) -> Row:
         "rounds": told["done"],
         "failed": told["failed"],
         "cores": round(told["cpu"] / told["seconds"], 2),
+        "cpu_us": round(1e6 * told["cpu"] / (told["events"] / EVENTS), 1),
     }
 
 
@@ -121,7 +128,7 @@ def chunks(names: Sequence[str], seconds: float, streams: int = 64, per_second: 
     """Streams at an engine's pace: long ones, where a request's own cost does not count, and ordinary ones."""
     rows = []
     with standing([name for name in names if name != "direct"]) as (engine, targets):
-        pace(engine, per_second)
+        write(engine, "paced", per_second)
         for answer, words in (("long", int(per_second * (seconds + 30))), ("ordinary", WORDS)):
             settings = {
                 "streams": streams,
@@ -151,7 +158,7 @@ def streams(names: Sequence[str], count: int) -> list[Row]:
         if name in {"direct", *SLOW}:  # 2,000 events a second are more than a core of these
             continue
         with standing([name]) as (engine, targets):
-            pace(engine, 1.0)
+            write(engine, "paced", 1.0)
             (told,) = load("held", targets, settings).values()
         rows.append(
             {
@@ -220,7 +227,11 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
             "added to an answer of 34 events, one stream, everything on, p50 (p99; bar 0.3 (2) ms)",
             lambda row: f"{row['added_p50_ms']:.2f} ({row['added_p99_ms']:.2f}) ms",
         ),
-        ("rate", "answers a second, 32 streams, one core", lambda row: f"{row['per_second']:.0f}"),
+        (
+            "rate",
+            "answers of 34 events a second, 32 streams, one core (CPU time an answer)",
+            lambda row: f"{row['per_second']:.0f} ({row['cpu_us']:.0f} µs)",
+        ),
         (
             "chunks",
             "CPU time an event, 64 streams at 50 a second (bar 25 µs)",
@@ -242,7 +253,7 @@ def compared(rows: Sequence[Row], part: str, what: str, shown: Callable[[Row], s
         for row in rows
         if row["part"] == part
         and row["target"] != "direct"
-        and (row.get("answers"), row.get("writes")) in ((None, None), ("long", None), (None, "each"))
+        and (row.get("answers"), row.get("writes")) in ((None, None), ("long", None), (None, "steps"))
     }
     said |= {row["target"]: "could not be had" for row in rows if row["part"] == "absent"}
     heeds = said.pop("heed", None)

@@ -3,10 +3,11 @@
     python -m benchmarks.wire.upstream PORT
 
 A streamed answer has ``max_tokens`` events of text (30 when not told) between its first, which names the role, and
-its end (finish, usage when asked for, ``[DONE]``): 34 in all. Each event is a write of its own, as an engine's server
-makes it, one straight after the other; after ``POST /pace {"per_second": 50}`` so many a second and stream; after
-``POST /pace {"per_second": null}`` the whole answer is one write. ``GET /left`` tells whose clients left in the midst
-of a stream, and when.
+its end (finish, usage when asked for, ``[DONE]``): 34 in all. ``POST /pace`` says how they are written: ``{"how":
+"steps"}``, as at the start, each by itself and every stream in its turn, as an engine makes a token of each running
+request in a step; ``"burst"``, each by itself, one answer after the other; ``"one"``, a whole answer in one write;
+``{"how": "paced", "per_second": 50}``, each by itself, so many a second and stream. ``GET /left`` tells whose clients
+left in the midst of a stream, and when.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ import time
 import uuid
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import httptools
 import orjson
 import uvloop
 
+How: TypeAlias = Literal["steps", "burst", "one", "paced"]
 WORDS = 30  # events of text when the request does not say how many
 TEXTS = (" We", " open", " at", " eight", ",", " and", " yes", " dogs", " are", " welcome", " here", ".")
 STREAM_HEAD = (
@@ -105,7 +107,8 @@ class State:
     """What all connections share."""
 
     def __init__(self) -> None:
-        self.per_second: float | None = 0.0  # events a second and stream; 0: at once; None: in one write
+        self.how: How = "steps"
+        self.per_second = 0.0  # events a second and stream, where paced
         self.left: dict[str, float] = {}  # id of the answer → monotonic time at which its client had left
         self.adapters: dict[str, str] = {}
 
@@ -120,7 +123,7 @@ class Connection(asyncio.Protocol):
         self._url, self._body, self._id = b"", b"", b""
         self._queue: list[bytes] = []  # what is still to be sent of a paced stream, last first
         self._next = self._period = 0.0  # seconds
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -161,14 +164,16 @@ class Connection(asyncio.Protocol):
             return
         usage = bool((body.get("stream_options") or {}).get("include_usage"))
         each, whole = frames(served, count, usage, bool(body.get("return_token_ids")), len(self._id))
-        if self._state.per_second is None:
+        if self._state.how == "one":
             self._transport.write(whole.replace(b"@" * len(self._id), self._id))
-        elif not self._state.per_second:
-            self._write_each([STREAM_HEAD, *each[:-1], each[-1] + END])
+        elif self._state.how == "burst":
+            self._burst([STREAM_HEAD, *each[:-1], each[-1] + END])
         else:
-            self._pace(each, self._state.per_second)
+            self._queue = [*each, END][::-1]
+            self._transport.write(STREAM_HEAD)
+            self._begin()
 
-    def _write_each(self, parts: Sequence[bytes]) -> None:
+    def _burst(self, parts: Sequence[bytes]) -> None:
         """Past the loop, which would join them; with it again once the socket is full."""
         out = self._transport.get_extra_info("socket").fileno()
         full = False
@@ -181,12 +186,15 @@ class Connection(asyncio.Protocol):
             if full:
                 self._transport.write(data)
 
-    def _pace(self, each: Sequence[bytes], per_second: float) -> None:
-        self._queue, self._period = [*each, END][::-1], 1 / per_second
-        self._transport.write(STREAM_HEAD)
-        loop = asyncio.get_running_loop()
-        self._next = loop.time() + random.random() / per_second  # streams are out of step
-        self._timer = loop.call_at(self._next, self._step)
+    def _begin(self) -> None:
+        loop, state = asyncio.get_running_loop(), self._state
+        if state.how == "paced":
+            self._period = 1 / state.per_second
+            self._next = loop.time() + random.random() * self._period  # streams are out of step
+            self._timer = loop.call_at(self._next, self._step)
+        else:
+            self._period = 0.0
+            self._timer = loop.call_soon(self._step)
 
     def _step(self) -> None:
         """The next event; the last takes the end along, as vLLM's server mostly does."""
@@ -197,7 +205,8 @@ class Connection(asyncio.Protocol):
             return
         self._transport.write(frame)
         self._next += self._period
-        self._timer = asyncio.get_running_loop().call_at(self._next, self._step)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(self._next, self._step) if self._period else loop.call_soon(self._step)
 
     def _other(self, path: bytes) -> bytes:
         state = self._state
@@ -209,8 +218,9 @@ class Connection(asyncio.Protocol):
         if path == b"/health":
             return b"HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-length: 0\r\n\r\n"
         if path == b"/pace":
-            state.per_second = orjson.loads(self._body)["per_second"]
-            return json_answer({"per_second": state.per_second})
+            told = orjson.loads(self._body)
+            state.how, state.per_second = told["how"], told["per_second"]
+            return json_answer(told)
         if path == b"/left":
             return json_answer(state.left)
         if path == b"/v1/load_lora_adapter":

@@ -7,8 +7,10 @@ import re
 
 import pytest
 
-from benchmarks.gateway import percentile
+from benchmarks.gateway import added_rows, figures, percentile, rate_row
+from benchmarks.results import Row
 from benchmarks.wire.answer import Reading, Target, request
+from benchmarks.wire.targets import answered
 from benchmarks.wire.upstream import STREAM_HEAD, frames, whole_answer
 
 
@@ -93,3 +95,47 @@ def test_a_request_says_how_long_its_body_is_and_whose_key_it_carries() -> None:
 )
 def test_a_percentile_is_the_smallest_value_that_enough_do_not_exceed(part: float, value: float) -> None:
     assert percentile([float(number) for number in range(100, 0, -1)], part) == value
+
+
+def test_what_is_added_is_counted_from_the_median_without_a_gateway() -> None:
+    times = {
+        "direct": {"first": [0.001] * 3, "whole": [0.001, 0.002, 0.009]},
+        "heed": {"first": [0.002] * 3, "whole": [0.003, 0.003, 0.007]},
+    }
+    direct, heed = added_rows(times)
+    assert (direct["added_p50_ms"], direct["added_p99_ms"]) == (0.0, 7.0)
+    assert (heed["target"], heed["requests"], heed["first_p50_ms"]) == ("heed", 3, 2.0)
+    assert (heed["added_p50_ms"], heed["added_p99_ms"]) == (1.0, 5.0)
+
+
+def test_a_rate_is_the_mean_of_its_rounds_and_its_cpu_is_told_for_each_answer_of_34_events() -> None:
+    told = {"done": [100.0, 300.0], "failed": 1, "events": 3400, "seconds": 2.0, "cpu": 0.5}
+    assert rate_row("heed", told) == {
+        "part": "rate", "target": "heed", "per_second": 200.0, "rounds": [100.0, 300.0],
+        "failed": 1, "cores": 0.25, "cpu_us": 5000.0,
+    }  # fmt: skip
+
+
+def test_figures_show_heed_with_the_peers_beside_it_and_name_those_that_could_not_be_had() -> None:
+    rows: list[Row] = [
+        {"part": "absent", "target": "nginx", "why": "no apt-get"},
+        {"part": "rate", "target": "direct", "writes": "steps", "per_second": 9000.0, "cpu_us": 1.0},
+        {"part": "rate", "target": "heed", "writes": "steps", "per_second": 2000.0, "cpu_us": 400.0},
+        {"part": "rate", "target": "heed", "writes": "one", "per_second": 1.0, "cpu_us": 1.0},
+        {"part": "rate", "target": "fastapi", "writes": "steps", "per_second": 1500.0, "cpu_us": 500.0},
+        {"part": "chunks", "target": "heed", "answers": "ordinary", "cpu_us": 99.0},
+        {"part": "chunks", "target": "heed", "answers": "long", "cpu_us": 20.0},
+    ]
+    assert [(figure.heed, figure.beside) for figure in figures(rows)] == [
+        ("2000 (400 µs)", "fastapi 1500 (500 µs); nginx could not be had"),
+        ("20 µs", "nginx could not be had"),
+    ]
+
+
+def test_answers_that_ended_well_are_summed_over_arms() -> None:
+    told = (
+        'heed_chat_requests_total{alias="heed",arm="plain",adapter="base",code="200"} 3.0\n'
+        'heed_chat_requests_total{alias="heed",arm="warm",adapter="base",code="200"} 4.0\n'
+        'heed_chat_requests_total{alias="heed",arm="warm",adapter="base",code="499"} 9.0\n'
+    )
+    assert answered(told) == 7
