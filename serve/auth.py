@@ -71,6 +71,14 @@ def is_loopback(host: str | None) -> bool:
     return bool((mapped or address).is_loopback)
 
 
+def is_https(request: Request, trusted: bool) -> bool:
+    """Whether the client came over TLS. A proxy in front says so in ``X-Forwarded-Proto``, which anybody can
+    send: it is believed only when ``trusted``.
+    """
+    scheme = request.headers.get("x-forwarded-proto") if trusted else None
+    return (scheme or request.scope["scheme"]) == "https"
+
+
 class Doorman:
     """Turns requests into callers and subjects."""
 

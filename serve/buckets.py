@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from feedback.protocols import Use
 
 KEPT = 50_000  # the longest unseen is forgotten first; its bucket would mostly be full again
-EARLY_SHARE = 0.1  # of a burst: more than this untold, and the others should hear of it soon
+EARLY_SHARE = 0.1  # of what is left: more than this untold, and the others should hear of it soon
 SLACK = 1e-6  # units; rounding must not refuse who waited as long as was said
 
 
@@ -86,8 +86,9 @@ class Buckets:
     def take(self, name: str, quota: Quota, units: float) -> None:
         """Take them, there or not."""
         bucket = self._touch(name, quota)
-        bucket.take(self._clock(), units)
-        if bucket.untold > max(1.0, EARLY_SHARE * quota.burst):
+        now = self._clock()
+        bucket.take(now, units)
+        if bucket.untold > max(1.0, EARLY_SHARE * bucket.left(now)):
             self._early()
 
     def left(self, name: str, quota: Quota) -> float:

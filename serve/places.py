@@ -54,8 +54,9 @@ class Places:
         self._full, self._full_until = 0, 0.0
 
     def engine_full(self) -> None:
-        """An engine would take no more: for a moment as many chats as there are now is all there may be."""
-        self._full, self._full_until = self.in_flight + self.elsewhere, self._clock() + FULL_SECONDS
+        """An engine would not take one of the chats: for a moment there may be no more than the others."""
+        self._full = max(1, self.in_flight + self.elsewhere - 1)
+        self._full_until = self._clock() + FULL_SECONDS
 
     def check_holder(self, holder: str, most: int, count: int, who: str, mend: str) -> None:
         """Raises TooMany when the key or subject would hold more than ``most``; 0: any."""

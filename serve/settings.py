@@ -20,6 +20,11 @@ class GatewaySettings(StoreSettings):
         default="", description="comma separated Host names that are answered besides the loopback's"
     )
 
+    trust_forwarded_proto: bool = Field(
+        default=False,
+        description="a proxy in front sets X-Forwarded-Proto, and over https the page's cookie is Secure",
+    )
+
     engine_urls: str = Field(
         default="http://127.0.0.1:8000",
         description="comma separated; the engines are named engine-0, engine-1, … in this order",

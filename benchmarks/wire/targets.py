@@ -79,15 +79,22 @@ def write(engine: Target, how: How, per_second: float = 0.0) -> None:
 
 @contextmanager
 def heed(cores: Cores, folder: Path, engine: Target, redis_url: str) -> Iterator[Target]:
-    """One gateway process with everything on: keys, a limit per subject that never refuses, an experiment,
-    signed ids, the log on a store that fsyncs, metrics.
+    """One gateway process with everything on: keys, limits per key and subject that never refuse, an
+    experiment, signed ids, the log on a store that fsyncs, metrics.
     """
     registry, port, log = RedisRegistry(connect(redis_url)), free_port(), folder / "heed.log"
     if not registry.keys():
         registry.put_alias(AliasRecord(name="heed"))
         registry.put_experiment(ExperimentRecord(name="wire", alias="heed", arms=ARMS, salt="wire"))
         registry.put_key(
-            KeyRecord(id="k-bench", digest=digest_of(KEY), scopes=("chat",), created=time.time())
+            KeyRecord(
+                id="k-bench",
+                digest=digest_of(KEY),
+                scopes=("chat",),
+                created=time.time(),
+                requests_per_minute=1e9,
+                tokens_per_minute=1e12,
+            )
         )
     env = {
         "HEED_DATA_DIR": str(folder / "heed"),
@@ -97,6 +104,8 @@ def heed(cores: Cores, folder: Path, engine: Target, redis_url: str) -> Iterator
         "HEED_SUBJECT_RATE": "1000000",
         "HEED_SUBJECT_BURST": "1000000",
         "HEED_MAX_CHATS_IN_FLIGHT": "4096",
+        "HEED_ENGINE_CHATS": "0",  # one engine stands in for many here
+        "HEED_SUBJECT_CHATS": "0",
     }
     with process(cores.alone([sys.executable, "-m", "serve"]), log, env) as child:
         wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 60, "the gateway", log)

@@ -8,7 +8,6 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from feedback import forget
-from feedback.errors import UnknownRecord
 from feedback.events import Comparison, Event, Label, Report
 from serve.auth import CHAT, ChatCaller
 from serve.gateway import Gateway
@@ -45,10 +44,7 @@ def forget_me(request: Request, caller: ChatCaller, parts: Parts, user: User = N
 @router.get("/v1/me/receipts/{receipt_id}", response_model=ReceiptShown, dependencies=[CHAT])
 def receipt(receipt_id: str, parts: Parts) -> Response:
     """When each store was clean; null where it is not yet. The receipt's id is all that it takes to ask."""
-    for one in parts.registry.receipts():
-        if one["id"] == receipt_id:
-            return json_answer({"object": "receipt", **forget.shown(one)})
-    raise UnknownRecord("receipt", receipt_id)
+    return json_answer({"object": "receipt", **forget.shown(parts.registry.receipt(receipt_id))})
 
 
 def _told(event: Event) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
-from serve.auth import COOKIE
+from serve.auth import COOKIE, is_https
 from serve.errors import NotFound
+from serve.routes.parts import gateway_of
 
 WEB = Path(__file__).resolve().parent.parent / "web"
 PAGES = {path: path[1:] or "index" for path in ("/", "/annotate", "/docs", "/experiments", "/loop")}
@@ -49,7 +50,7 @@ async def page(request: Request) -> Response:
         raise NotFound("this page is not installed")
     response = served(file)
     if COOKIE not in request.cookies:
-        secure = request.scope["scheme"] == "https"
+        secure = is_https(request, gateway_of(request).settings.trust_forwarded_proto)
         response.set_cookie(
             COOKIE, secrets.token_urlsafe(18), max_age=YEAR, httponly=True, samesite="lax", secure=secure
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fastapi import FastAPI
@@ -11,6 +12,7 @@ from starlette.testclient import TestClient
 from serve import errors
 from serve.auth import COOKIE
 from serve.routes import pages
+from serve.settings import GatewaySettings
 
 
 @pytest.fixture
@@ -28,6 +30,7 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TestClient:
     (tmp_path / "secret.txt").write_text("secret")
     monkeypatch.setattr(pages, "WEB", folder)
     app = FastAPI(docs_url=None)
+    app.state.gateway = SimpleNamespace(settings=GatewaySettings())
     errors.install(app)
     app.include_router(pages.router)
     return TestClient(app)
@@ -44,6 +47,22 @@ def test_a_page_comes_with_its_policy_and_a_cookie_of_its_own(web: TestClient) -
     assert "HttpOnly" in cookie
     assert "SameSite=lax" in cookie
     assert "set-cookie" not in web.get("/loop").headers
+
+
+@pytest.mark.parametrize(
+    ("trusted", "sent", "secure"),
+    [(False, "https", False), (True, "https", True), (True, "http", False), (True, None, False)],
+)
+def test_the_cookie_is_secure_over_https_and_only_a_trusted_proxy_says_so(
+    web: TestClient, trusted: bool, sent: str | None, secure: bool
+) -> None:
+    web.app.state.gateway.settings = GatewaySettings(trust_forwarded_proto=trusted)  # type: ignore[attr-defined]
+    cookie = web.get("/", headers={"X-Forwarded-Proto": sent} if sent else None).headers["set-cookie"]
+    assert ("Secure" in cookie) is secure
+
+
+def test_over_tls_itself_the_cookie_is_secure(web: TestClient) -> None:
+    assert "Secure" in web.get("https://testserver/").headers["set-cookie"]
 
 
 def test_the_page_of_the_api_is_there_only_when_the_api_may_be_described(web: TestClient) -> None:

@@ -62,10 +62,10 @@ def test_with_no_engine_up_the_chat_itself_finds_out() -> None:
 def test_an_engine_that_is_full_is_believed_for_a_moment() -> None:
     now = [0.0]
     there = places(now, engine=0)
-    with there.taken((), 8):
+    with there.taken((), 9):
         assert fits(there, "normal")
-        there.engine_full()
-        assert not fits(there, "normal")
+        there.engine_full()  # of nine chats eight found a place
+    with there.taken((), 8):
         assert not fits(there, "high")
     with there.taken((), 7):
         assert fits(there, "high")

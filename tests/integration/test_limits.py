@@ -1,0 +1,207 @@
+"""Limits as clients meet them: over HTTP, on a real store, in several gateway processes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import redis
+
+from deploy.access_keys import Terms, create_key
+from feedback.registry import RedisRegistry
+from feedback.store import connect
+from tests.servers import answers, free_port, process, valkey_server, wait_until
+from tests.unit.serve.fake_engine import FakeEngine, fake_engine
+from tests.unit.serve.running import Running, running, until
+
+CHAT = {"model": "heed", "messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeEngine]:
+    async with fake_engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+async def up(tmp_path: Path, store: redis.Redis, valkey_url: str, fake: FakeEngine) -> AsyncIterator[Running]:
+    async with running(tmp_path, engines=[fake.url], redis_url=valkey_url, engine_chats=4) as gateway:
+        yield gateway
+
+
+async def with_key(up: Running, **terms: Any) -> dict[str, str]:
+    """The header of a new key that the gateway knows."""
+    record, key = create_key(up.gateway.registry, Terms(["chat"], **terms))
+    await until(lambda: record.digest in up.gateway.table.keys)
+    return {"Authorization": f"Bearer {key}"}
+
+
+async def test_a_key_over_its_requests_is_told_when_to_come_back_and_then_served(up: Running) -> None:
+    key = await with_key(up, requests_per_minute=60)
+    for left in range(59, -1, -1):
+        status, _, headers = await up.chat(key, user=f"u-{left}")
+        assert status == 200
+        assert headers["x-ratelimit-limit-requests"] == "60"
+        assert left <= int(headers["x-ratelimit-remaining-requests"]) <= left + 5  # some have flowed in
+    while status == 200:
+        status, body, headers = await up.chat(key, user="one more")
+    assert status == 429
+    assert body["error"]["code"] == "requests_limit"
+    assert "60 requests a minute" in body["error"]["message"]
+    assert headers["Retry-After"] == "1"
+    await asyncio.sleep(1)
+    assert (await up.chat(key, user="one more"))[0] == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_keys_tokens_are_charged_when_the_reply_has_ended(up: Running, stream: bool) -> None:
+    key = await with_key(up, tokens_per_minute=18)  # the fake's replies are of 9
+    for _ in range(2):
+        body = {**CHAT, "stream": stream}
+        async with up.http.post(f"{up.url}/v1/chat/completions", json=body, headers=key) as served:
+            assert served.status == 200
+            assert served.headers["x-ratelimit-limit-tokens"] == "18"
+            await served.read()
+    async with asyncio.timeout(2):  # it is charged off the hot path
+        while (answer := await up.chat(key))[0] == 200:
+            pass
+    status, body, headers = answer
+    assert status == 429
+    assert body["error"]["code"] == "tokens_limit"
+    assert 1 <= int(headers["Retry-After"]) <= 60
+
+
+async def test_a_keys_priority_goes_to_the_engine_and_a_clients_own_word_does_not(
+    up: Running, fake: FakeEngine
+) -> None:
+    for priority in ("high", "normal", "low"):
+        assert (await up.chat(await with_key(up, priority=priority)))[0] == 200
+    assert [body.get("priority", 0) for body in fake.bodies] == [-10, 0, 10]
+    key = await with_key(up, priority="low")
+    assert (await up.chat({**key, "X-Vllm-Priority": "-99"}))[0] == 200
+    assert "x-vllm-priority" not in fake.headers[-1]
+    assert (await up.chat(key, priority=-99))[0] == 400
+
+
+async def test_in_overload_low_is_refused_first_and_high_last(up: Running, fake: FakeEngine) -> None:
+    keys = {one: await with_key(up, priority=one) for one in ("high", "normal", "low")}
+    fake.wait_before_first = 60.0
+    held = []
+    for busy, refused in ((0, set()), (2, {"low"}), (3, {"low", "normal"}), (4, {"low", "normal", "high"})):
+        while len(held) < busy:
+            held.append(asyncio.create_task(up.chat(keys["high"])))
+        await until(lambda busy=busy: up.gateway.limits.places.in_flight == busy)  # type: ignore[misc]
+        for priority in refused:
+            status, body, headers = await up.chat(keys[priority])
+            assert (status, body["error"]["code"]) == (503, "at_capacity"), (busy, priority)
+            assert int(headers["Retry-After"]) >= 1
+    for task in held:
+        task.cancel()
+    await until(lambda: up.gateway.limits.places.in_flight == 0)
+    fake.wait_before_first = 0.0
+    assert (await up.chat(keys["low"]))[0] == 200
+
+
+async def test_a_key_that_has_all_its_places_is_refused_and_another_is_not(
+    up: Running, fake: FakeEngine
+) -> None:
+    one, other = await with_key(up, max_concurrent=1), await with_key(up)
+    fake.wait_before_first = 0.5
+    first = asyncio.create_task(up.chat(one))
+    await until(lambda: up.gateway.limits.places.in_flight == 1)
+    status, body, _ = await up.chat(one)
+    assert (status, body["error"]["code"]) == (429, "too_many_chats")
+    assert (await up.chat(other))[0] == 200
+    assert (await first)[0] == 200
+
+
+async def test_an_engine_that_is_full_is_not_asked_again_for_more_than_it_took(
+    up: Running, fake: FakeEngine
+) -> None:
+    high = await with_key(up, priority="high")
+    fake.wait_before_first = 1.0
+    held = [asyncio.create_task(up.chat(high)) for _ in range(2)]
+    await until(lambda: len(fake.bodies) == 2)
+    fake.refuse = (503, "max_num_queued_reqs")
+    status, body, headers = await up.chat(high)
+    assert (status, body["error"]["code"], headers["Retry-After"]) == (503, "engine_busy", "1")
+    fake.refuse = None
+    status, body, _ = await up.chat(high)
+    assert (status, body["error"]["code"]) == (503, "at_capacity")
+    assert len(fake.bodies) == 3
+    await asyncio.gather(*held)
+    assert (await up.chat(high))[0] == 200
+
+
+@asynccontextmanager
+async def gateways(folder: Path, count: int, redis_url: str, engine: str) -> AsyncIterator[list[str]]:
+    """So many gateway processes on one store; their URLs."""
+    with ExitStack() as stack:
+        urls = []
+        for number in range(count):
+            port = free_port()
+            env = {
+                "HEED_DATA_DIR": str(folder / "data"),
+                "HEED_REDIS_URL": redis_url,
+                "HEED_ENGINE_URLS": engine,
+                "HEED_PORT": str(port),
+                "HEED_SUBJECT_RATE": "0",
+                "HEED_SUBJECT_CHATS": "0",
+            }
+            stack.enter_context(process([sys.executable, "-m", "serve"], folder / f"{number}.log", env))
+            urls.append(f"http://127.0.0.1:{port}")
+        for url in urls:
+            await asyncio.to_thread(wait_until, partial(answers, f"{url}/readyz"), 30, url)
+        yield urls
+
+
+async def offered(urls: list[str], key: str, seconds: float, clients: int = 4) -> Counter[int]:
+    """Statuses of what clients of every gateway get who ask again at once."""
+    seen: Counter[int] = Counter()
+    until_then = time.monotonic() + seconds
+    headers = {"Authorization": f"Bearer {key}"}
+
+    async def one(session: aiohttp.ClientSession, url: str) -> None:
+        while time.monotonic() < until_then:
+            async with session.post(f"{url}/v1/chat/completions", json=CHAT, headers=headers) as answer:
+                seen[answer.status] += 1
+                await answer.read()
+            await asyncio.sleep(0.02 if answer.status == 429 else 0)
+
+    async with aiohttp.ClientSession() as session:
+        await asyncio.gather(*(one(session, url) for url in urls for _ in range(clients)))
+    return seen
+
+
+def three_keys(redis_url: str) -> list[str]:
+    """Keys of 60, 600 and again 60 requests a minute."""
+    registry = RedisRegistry(connect(redis_url))
+    return [create_key(registry, Terms(["chat"], requests_per_minute=rate))[1] for rate in (60, 600, 60)]
+
+
+async def test_processes_hold_a_keys_rate_together_and_each_alone_without_the_store(
+    tmp_path: Path, fake: FakeEngine
+) -> None:
+    with valkey_server(tmp_path / "valkey") as (url, server):
+        few, many, alone = three_keys(url)
+        async with gateways(tmp_path, 2, url, fake.url) as urls:
+            seen = await offered(urls, few, 8.0)
+            assert set(seen) == {200, 429}
+            assert 60 + 8 - 3 <= seen[200] <= 2 * 60 + 8  # a burst each, before they have heard
+            seen = await offered(urls, many, 8.0)
+            assert set(seen) == {200, 429}
+            assert seen[200] == pytest.approx(600 + 80, abs=30)  # what was too much at first is made good
+            server.kill()
+            server.wait()
+            seen = await offered(urls, alone, 3.0)
+            assert set(seen) == {200, 429}
+            assert seen[200] == pytest.approx(2 * (60 + 3), abs=4)
