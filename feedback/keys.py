@@ -17,9 +17,7 @@ REPORTS = f"{P}:reports"  # (lua) hash report id → event; for ever; log writes
 VOTES_TOTAL = f"{P}:votes"  # (lua) hash alias → int; for ever; log writes, gateway and workers read
 
 GENERATION = f"{P}:generation"  # int; for ever; registry writes, gateway polls
-CHANGES = (
-    f"{P}:changes"  # channel: the new generation, at every change; registry publishes, gateway may listen
-)
+CHANGES = f"{P}:changes"  # channel: the new generation, at every change; registry publishes, gateway listens
 SEQUENCE = f"{P}:sequence"  # int, newest adapter number; for ever; workers
 ADAPTERS = f"{P}:adapters"  # hash id → JSON; for ever; workers and gateway
 ALIASES = f"{P}:aliases"  # hash name → JSON; for ever; gateway and workers

@@ -8,10 +8,12 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import aiohttp
 from starlette.concurrency import run_in_threadpool
 
+from feedback.changes import changes
 from feedback.errors import StoreUnavailable
 from feedback.ids import Secrets
 from feedback.log import RedisEventLog
@@ -43,13 +45,15 @@ class Stores:
     log: EventLog
     registry: Registry
     quotas: Quotas = field(default_factory=MemoryQuotas)
+    changes: Callable[[], AsyncIterator[None]] | None = None  # announces changes of the registry; None: poll
 
     @classmethod
     def redis(cls, settings: GatewaySettings) -> Stores:
         """All on one Redis. Connects only when first used."""
         client = connect(settings.redis_url)
         log = RedisEventLog(client, settings.response_life_seconds)
-        return cls(log, RedisRegistry(client), RedisQuotas(client))
+        announced = partial(changes, settings.redis_url)
+        return cls(log, RedisRegistry(client), RedisQuotas(client), announced)
 
 
 @dataclass(slots=True)
@@ -102,6 +106,7 @@ async def running(settings: GatewaySettings, stores: Stores | None = None) -> As
             asyncio.create_task(_forever(work))
             for work in (
                 lambda: gateway.snapshot.watch(settings.watch_seconds, settings.reread_seconds),
+                lambda: gateway.snapshot.listen(stores.changes, settings.store_retry_seconds),
                 lambda: gateway.pool.watch(settings.engine_health_seconds),
                 gateway.keeper.run,
                 gateway.limits.share,

@@ -1,4 +1,4 @@
-"""Keeps the gateway's picture of the registry fresh: polls its generation, re-reads on change, swaps.
+"""Keeps the gateway's picture of the registry fresh: hears of changes, polls its generation, re-reads, swaps.
 
 While the store is away the last picture stays in force. The digests of the access keys are also kept on
 disk, so that a gateway that starts without the store does not open its doors for want of knowing the keys.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class Snapshot:
         self._keys_file = keys_file
         self._default_alias = default_alias
         self._read_at = 0.0
+        self._reading = asyncio.Lock()  # a read that began earlier must not end later
         self.store_up = False
         self.listeners: list[Callable[[RouteTable, RouteTable], None]] = []
         self.table = RouteTable(
@@ -42,26 +44,37 @@ class Snapshot:
         """Re-read when the generation moved, or when the last read is older than ``every_seconds``.
         True when the table was swapped.
         """
-        try:
-            table = await asyncio.to_thread(self._read_if_new, every_seconds)
-        except StoreUnavailable:
-            if self.store_up:
-                logger.warning("the store is away: going on with what was read last")
-            self.store_up = False
-            return False
-        self.store_up = True
-        if table is None:
-            return False
-        before, self.table = self.table, table
-        for listener in self.listeners:
-            listener(before, table)
-        return True
+        async with self._reading:
+            try:
+                table = await asyncio.to_thread(self._read_if_new, every_seconds)
+            except StoreUnavailable:
+                if self.store_up:
+                    logger.warning("the store is away: going on with what was read last")
+                self.store_up = False
+                return False
+            self.store_up = True
+            if table is None:
+                return False
+            before, self.table = self.table, table
+            for listener in self.listeners:
+                listener(before, table)
+            return True
 
     async def watch(self, pause_seconds: float, every_seconds: float) -> None:
         """Refresh for ever."""
         while True:
             await self.refresh(every_seconds=every_seconds)
             await asyncio.sleep(pause_seconds if self.store_up else max(pause_seconds, 0.5))
+
+    async def listen(self, changes: Callable[[], AsyncIterator[None]] | None, pause_seconds: float) -> None:
+        """Refresh at each change that is announced, for ever. ``watch`` sees what this may miss; None: all."""
+        while changes is None:
+            await asyncio.sleep(3600)
+        while True:
+            with contextlib.suppress(StoreUnavailable):
+                async for _ in changes():
+                    await self.refresh(every_seconds=math.inf)
+            await asyncio.sleep(pause_seconds)
 
     def _read_if_new(self, every_seconds: float) -> RouteTable | None:
         generation = self._registry.generation()

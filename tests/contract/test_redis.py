@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import re
@@ -15,8 +16,10 @@ import pytest
 import redis
 
 from feedback import keys
+from feedback.changes import changes
 from feedback.errors import LeaseLost, StoreUnavailable
 from feedback.log import RedisEventLog
+from feedback.protocols import AliasRecord
 from feedback.quotas import RedisQuotas
 from feedback.registry import RedisRegistry
 from feedback.store import Durability, connect, durability
@@ -293,3 +296,21 @@ def test_a_lease_that_is_handed_on_while_an_adapter_is_added_adds_nothing(
     with pytest.raises(LeaseLost):
         registry.add_adapter(adapter("a-1"), ("round:heed", token))
     assert registry.adapters() == []
+
+
+async def test_every_change_is_heard_at_once_and_a_lost_server_is_noticed(tmp_path: Path) -> None:
+    with valkey_server(tmp_path) as (url, child):
+        registry, heard = RedisRegistry(connect(url)), changes(url)
+        await anext(heard)
+        for number in range(3):
+            registry.put_alias(AliasRecord(name=f"alias-{number}"))
+            await asyncio.wait_for(anext(heard), 1.0)
+        nothing = asyncio.ensure_future(anext(heard))
+        registry.set_loop("heed", {"step": 1})
+        await asyncio.sleep(0.2)
+        assert not nothing.done()
+        os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(nothing, 10.0)
+    with pytest.raises(StoreUnavailable):
+        await anext(changes(url))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,40 @@ async def test_a_gateway_that_starts_without_the_store_still_knows_the_keys(
     assert file.stat().st_mode & 0o777 == 0o600
     file.write_text("junk")
     assert snapshot_of(registry, tmp_path).table.keys
+
+
+async def test_an_announced_change_is_seen_at_once_and_a_lost_channel_is_asked_for_again(
+    registry: Flaky, tmp_path: Path
+) -> None:
+    snapshot = snapshot_of(registry, tmp_path)
+    announced = asyncio.Event()
+    began = 0
+
+    async def changes() -> AsyncIterator[None]:
+        nonlocal began
+        began += 1
+        yield
+        await announced.wait()
+        yield
+        raise StoreUnavailable("the channel broke")
+
+    listening = asyncio.create_task(snapshot.listen(changes, 0.01))
+    await asyncio.sleep(0.1)
+    registry.put_alias(AliasRecord(name="support"))
+    await asyncio.sleep(0.1)
+    assert "support" not in snapshot.table.aliases
+    announced.set()
+    await asyncio.sleep(0.1)
+    assert "support" in snapshot.table.aliases
+    assert began > 1
+    listening.cancel()
+
+
+async def test_a_read_that_began_earlier_does_not_bring_back_what_was(
+    registry: Flaky, tmp_path: Path
+) -> None:
+    snapshot = snapshot_of(registry, tmp_path)
+    for number in range(20):
+        registry.put_alias(AliasRecord(name=f"alias-{number}"))
+        await asyncio.gather(snapshot.refresh(), snapshot.refresh())
+        assert f"alias-{number}" in snapshot.table.aliases
