@@ -23,6 +23,9 @@ ADAPTERS = f"{P}:adapters"  # hash id → JSON; for ever; workers and gateway
 ALIASES = f"{P}:aliases"  # hash name → JSON; for ever; gateway and workers
 EXPERIMENTS = f"{P}:experiments"  # hash name → JSON; for ever; gateway and workers
 ACCESS = f"{P}:keys"  # hash id → JSON without the key; for ever; command line writes, gateway reads
+USES = (
+    f"{P}:uses"  # sorted set adapter id by Unix seconds last asked for; the last 256; gateways write and read
+)
 ENGINES = f"{P}:engines"  # set of engine names; for ever; gateway writes, review reads
 GATEWAYS = f"{P}:gateways"  # hash gateway → "chats at-milliseconds"; seconds; gateway writes and reads
 RECEIPTS = f"{P}:receipts"  # hash receipt id → JSON; for ever; forget writes, gateway reads

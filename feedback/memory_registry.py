@@ -13,7 +13,14 @@ import orjson
 
 from feedback.errors import UnknownRecord
 from feedback.leases import check_token
-from feedback.protocols import AdapterRecord, AdapterState, AliasRecord, ExperimentRecord, KeyRecord
+from feedback.protocols import (
+    USES_KEPT,
+    AdapterRecord,
+    AdapterState,
+    AliasRecord,
+    ExperimentRecord,
+    KeyRecord,
+)
 from feedback.states import (
     check_only_one_runs,
     check_version,
@@ -38,6 +45,7 @@ class MemoryRegistry:
         self._experiments: dict[str, ExperimentRecord] = {}
         self._keys: dict[str, KeyRecord] = {}
         self._engines: dict[str, tuple[tuple[str, ...], float]] = {}
+        self._uses: dict[str, float] = {}
         self._loops: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
         self._leases: dict[str, tuple[str, int, float]] = {}  # holder, token, until (monotonic)
         self._receipts: dict[str, bytes] = {}
@@ -122,6 +130,14 @@ class MemoryRegistry:
     def engines(self) -> dict[str, tuple[str, ...]]:
         now = time.monotonic()
         return {name: ready for name, (ready, until) in sorted(self._engines.items()) if until > now}
+
+    def uses(self, told: Mapping[str, float]) -> dict[str, float]:
+        with self._lock:
+            for adapter, seconds in told.items():
+                self._uses[adapter] = max(seconds, self._uses.get(adapter, seconds))
+            last = sorted(self._uses.items(), key=lambda item: (item[1], item[0]))[-USES_KEPT:]
+            self._uses = dict(last)
+            return dict(last)
 
     def loop(self, alias: str) -> dict[str, Any]:
         return {name: orjson.loads(value) for name, value in self._loops.get(alias, {}).items()}

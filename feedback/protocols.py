@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 from feedback.events import Event, Vote
 
 AdapterState: TypeAlias = Literal["candidate", "canary", "live", "retired", "rejected"]
+USES_KEPT = 256
 LoopMode: TypeAlias = Literal["auto", "approve", "off"]
 Priority: TypeAlias = Literal["high", "normal", "low"]
 
@@ -321,6 +322,11 @@ class Registry(Protocol):
 
     def engines(self) -> dict[str, tuple[str, ...]]:
         """Engine → adapters ready on it, from reports that have not run out."""
+
+    def uses(self, told: Mapping[str, float]) -> dict[str, float]:
+        """Tell when this gateway was last asked for adapters, and hear when any gateway was: adapter → Unix
+        seconds, the newest of what all told, of the ``USES_KEPT`` last asked for. Does not bump the generation.
+        """
 
     def loop(self, alias: str) -> dict[str, Any]:
         """What the workers last wrote with ``set_loop``; empty when nothing."""

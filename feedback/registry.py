@@ -15,7 +15,14 @@ import orjson
 from feedback import keys
 from feedback.errors import UnknownRecord
 from feedback.leases import Leases, check_token
-from feedback.protocols import AdapterRecord, AdapterState, AliasRecord, ExperimentRecord, KeyRecord
+from feedback.protocols import (
+    USES_KEPT,
+    AdapterRecord,
+    AdapterState,
+    AliasRecord,
+    ExperimentRecord,
+    KeyRecord,
+)
 from feedback.records import dump, load
 from feedback.states import (
     check_only_one_runs,
@@ -134,6 +141,15 @@ class RedisRegistry(Leases):
             values = self._client.mget([keys.engine(name) for name in names]) if names else []
         reports = zip(names, values, strict=True)
         return {name: tuple(orjson.loads(value)) for name, value in reports if value is not None}
+
+    def uses(self, told: Mapping[str, float]) -> dict[str, float]:
+        with translated(), self._client.pipeline() as pipe:
+            if told:
+                pipe.zadd(keys.USES, dict(told), gt=True)
+                pipe.zremrangebyrank(keys.USES, 0, -USES_KEPT - 1)
+            pipe.zrange(keys.USES, 0, -1, withscores=True)
+            last = pipe.execute()[-1]
+        return {adapter.decode(): float(seconds) for adapter, seconds in last}
 
     def loop(self, alias: str) -> dict[str, Any]:
         with translated():

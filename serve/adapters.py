@@ -1,7 +1,7 @@
 """Keeps each engine's adapters as the registry wants them: verify, load, probe, report; drain, unload.
 
-An adapter gets traffic on an engine only after this gateway has proved it there. Files are never deleted
-here: an engine may read them again long after it forgot the name.
+An adapter gets traffic on an engine only after this gateway has proved it there. What has no place is brought when
+somebody asks for it by name.
 """
 
 from __future__ import annotations
@@ -9,80 +9,38 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 
 from feedback.errors import InvalidTransition, StoreUnavailable, UnknownRecord
-from feedback.manifest import Manifest, fingerprint
+from feedback.manifest import fingerprint
 from feedback.protocols import AdapterRecord, Registry
-from serve.engines import Engine, Pool
-from serve.errors import EngineError, EngineRefused
+from serve.adapter_files import sweep
+from serve.adapter_loading import Slots, held
+from serve.adapter_slots import leaving, servable, wanted
+from serve.adapter_uses import Uses
+from serve.engines import BASE, Engine, Pool
+from serve.errors import EngineError, EngineRefused, NotFound
+from serve.fitness import Fitness
 from serve.metrics import Metrics
-from serve.plain_files import UnfitAdapter
-from serve.probe import EngineMismatch, prove
-from serve.routing import RouteTable
+from serve.plain_files import MissingFolder, UnfitAdapter
+from serve.probe import EngineMismatch, Told, prove
+from serve.routing import FALLBACK, LIVE, PINNED, Plan, RouteTable
 from serve.settings import GatewaySettings
 from serve.snapshot import Snapshot
 from serve.tensor_file import base_shapes
-from serve.verification import Base, verify
+from serve.verification import Base
 
 logger = logging.getLogger(__name__)
-KEPT_FOR_ROLLBACK = 2  # former live adapters per alias that stay loaded
 REPORT_SECONDS, REPORT_LIFE = 2.0, 10.0
+SHARE_SECONDS = 0.7  # between talks with other gateways about what is asked for
+WATCH_SECONDS = 2.0  # between looks whether files changed
+SWEEP_SECONDS = 30.0  # between looks for files to delete
+WAIT_SECONDS = 0.02  # between looks of a chat for its adapter
+AT_ONCE = 4  # adapters made ready side by side on one engine, whose probes then share batches
 ADAPTERS_WITH_SERIES = 64  # the newest; bounds the number of metric series
 LOADS = 3  # refusals by a healthy engine before an adapter is rejected
 BACKOFF_SECONDS = (0.5, 2.0, 10.0, 30.0)
-
-
-def wanted(table: RouteTable, places: int) -> list[str]:
-    """Adapters that should be ready, most needed first, at most ``places``: what is live, what experiments
-    show, where a rollback would go, and what waits to be tried, newest first.
-    """
-    aliases, records = table.aliases.values(), table.adapters
-    newest = sorted(records.values(), key=lambda record: record.created, reverse=True)
-    order: list[str | None] = [alias.live for alias in aliases]
-    order += [arm.adapter for experiment in table.running.values() for arm in experiment.arms]
-    order += [
-        adapter
-        for alias in aliases
-        for adapter in islice(_servable(table, alias.previous), KEPT_FOR_ROLLBACK)
-    ]
-    for state in ("live", "canary", "candidate"):
-        order += [record.id for record in newest if record.state == state]
-    return list(dict.fromkeys(_servable(table, order)))[:places]
-
-
-def _servable(table: RouteTable, adapters: Iterable[str | None]) -> Iterator[str]:
-    for adapter in adapters:
-        record = table.adapters.get(adapter or "")
-        if record is not None and record.state != "rejected":
-            yield record.id
-
-
-def seen_by_engines(settings: GatewaySettings, adapter: str) -> str:
-    """The adapter's folder as the engines see it."""
-    return str((settings.engine_adapters_dir or settings.adapters_dir) / adapter)
-
-
-async def load_from(engine: Engine, adapter: str, folder: str) -> None:
-    """Have the engine hold the adapter from this folder; nothing happens when it does. Another gateway may
-    be loading the same at this moment. A name loaded from elsewhere is left of a former life of the engine:
-    the bytes are the same, since the id names them, but that folder may be gone, so it is loaded anew.
-    """
-    engine.loaded = await engine.client.models()
-    if adapter in engine.loaded and engine.loaded[adapter].get("root") != folder:
-        await engine.client.unload(adapter)
-        engine.loaded.pop(adapter)
-    if adapter in engine.loaded:
-        return
-    try:
-        await engine.client.load(adapter, folder)
-    except EngineRefused:
-        engine.loaded = await engine.client.models()
-        if engine.loaded.get(adapter, {}).get("root") != folder:
-            raise
-    engine.loaded[adapter] = {"id": adapter, "root": folder}
+NO_PLACE_SECONDS = 0.2
 
 
 class Keeper:
@@ -93,97 +51,191 @@ class Keeper:
     ) -> None:
         self._pool, self._snapshot, self._registry = pool, snapshot, registry
         self._settings, self._metrics = settings, metrics
-        self._base: Base | None = None
-        self._fit: dict[str, Manifest] = {}
-        self._unfit: set[str] = set()
+        self._uses = Uses(registry)
+        self._fitness = Fitness(settings.adapters_dir, settings.adapter_rank_cap)
+        self.slots = Slots(pool, settings, self._uses)
+        self._unfit: dict[str, str] = {}  # adapter → why
         self._waits: dict[tuple[str, str], tuple[int, float]] = {}  # engine, adapter → tries, next try
-        self._seen: dict[str, float] = {}
-        self._reported_at = 0.0
+        self._missed: dict[tuple[str, str], float] = {}  # engine, adapter → since when it is wanted there
+        self._told: dict[str, Told] = {}  # engine → what its base answers to probes
+        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._done_at: dict[str, float] = {}
         self._reported: dict[str, list[str]] = {}
         self.wake = asyncio.Event()
         pool.changed = self.wake.set
         snapshot.listeners.append(self._table_changed)
 
     async def run(self) -> None:
-        """Settle whenever something changed, and once a second."""
-        self._base = await asyncio.to_thread(self._read_base)
-        while True:
-            try:
-                async with asyncio.timeout(1.0):
-                    await self.wake.wait()
-            except TimeoutError:
-                pass
-            self.wake.clear()
-            await self.settle()
-
-    async def settle(self) -> None:
-        """One round over all engines that are up, side by side."""
-        want = wanted(self._snapshot.table, self._settings.adapter_slots - 1)
-        for adapter in want:
-            self._seen.setdefault(adapter, time.monotonic())
-        await asyncio.gather(*(self._settle(engine, want) for engine in self._pool.engines if engine.up))
-        await self._report()
-
-    async def _settle(self, engine: Engine, want: list[str]) -> None:
+        """Look whenever something changed, and once a second."""
+        self._fitness.base = await asyncio.to_thread(self._read_base)
         try:
-            await self._retire(engine, want)
-            for adapter in want:
-                if adapter not in engine.ready and adapter not in self._unfit and self._due(engine, adapter):
-                    await self._make_ready(engine, self._snapshot.table.adapters[adapter])
+            while True:
+                try:
+                    async with asyncio.timeout(1.0):
+                        await self.wake.wait()
+                except TimeoutError:
+                    pass
+                self.wake.clear()
+                await self._look()
+        finally:
+            for task in self._busy.values():
+                task.cancel()
+
+    async def bring(self, plan: Plan) -> None:
+        """Wait until some engine has the plan's adapter ready: one asked for by name, or an arm without a place.
+        At most HEED_ADAPTER_WAIT_SECONDS, and not when no engine can be expected to. Raises NotFound for one
+        asked for by name that can never be served.
+        """
+        adapter = plan.adapter
+        if plan.arm in {LIVE, FALLBACK} or adapter == BASE:
+            return
+        self._uses.waiting(adapter, +1)
+        self.wake.set()
+        until = time.monotonic() + self._settings.adapter_wait_seconds
+        try:
+            while not self._pool.anywhere(adapter):
+                if not self._coming(adapter) or time.monotonic() > until:
+                    break
+                await asyncio.sleep(WAIT_SECONDS)
+        finally:
+            self._uses.waiting(adapter, -1)
+        if plan.arm == PINNED and not self._pool.anywhere(adapter) and (why := self._never(adapter)):
+            raise NotFound(f"{adapter} cannot be served: {why}", param="model", code="model_not_found")
+
+    async def take_in(self, engine: Engine, adapter: str) -> bool:
+        """Load what the caller has verified and the registry does not know yet, in the place of what is wanted
+        least; False when every place is in use. Raises EngineError.
+        """
+        want = self._wanted()[: self.slots.places - 1]
+        return await self.slots.load(engine, adapter, self._snapshot.table, want)
+
+    def _coming(self, adapter: str) -> bool:
+        """Whether an engine may have it soon: one is up on which it has not failed."""
+        if adapter in self._unfit or not servable(self._snapshot.table.adapters.get(adapter)):
+            return False
+        up = (engine.name for engine in self._pool.engines if engine.up)
+        return any(not self._waits.get((name, adapter), (0, 0.0))[0] for name in up)
+
+    def _never(self, adapter: str) -> str | None:
+        """Why it will not be served, when that is sure."""
+        record = self._snapshot.table.adapters.get(adapter)
+        if record is not None and record.state == "rejected":
+            return record.reason or "it was rejected"
+        if record is not None and record.state == "retired" and not self._folder(adapter).is_dir():
+            return "it was retired, and its files are deleted"
+        return self._unfit.get(adapter)
+
+    async def _look(self) -> None:
+        """One round. Each engine is seen to by itself: one that hangs holds up no other."""
+        self._uses.note_chats(self._pool.engines)
+        if self._due("share", SHARE_SECONDS):
+            await self._uses.share()
+        if self._due("watch", WATCH_SECONDS):
+            await self._take_out_changed()
+        for engine in self._pool.engines:
+            task = self._busy.get(engine.name)
+            if engine.up and (task is None or task.done()):
+                self._busy[engine.name] = asyncio.create_task(self._settle(engine))
+        await self._report()
+        if self._settings.adapter_keep_seconds and self._due("sweep", SWEEP_SECONDS):
+            await self._sweep()
+
+    async def _settle(self, engine: Engine) -> None:
+        """Bring one engine to what is wanted."""
+        try:
+            if not held(engine):
+                self._told[engine.name] = {}  # it may have been started anew
+            table, want = self._snapshot.table, self._wanted()
+            unfit = held(engine) & self._unfit.keys()
+            for adapter in {*leaving(table, held(engine) | engine.ready, want, self._uses.last), *unfit}:
+                await self.slots.drop(engine, adapter)
+            while missing := self._missing(engine):
+                await asyncio.gather(*(self._make_ready(engine, record) for record in missing[:AT_ONCE]))
+            engine.settled = True
         except EngineError as error:
             logger.info("%s: %s", engine.name, error)
+        except Exception:
+            logger.exception("%s could not be seen to", engine.name)
 
-    async def _retire(self, engine: Engine, want: list[str]) -> None:
-        """No new traffic to what is not wanted; its name is unloaded when its last chat is over."""
-        ours = engine.ready | (engine.loaded.keys() & self._snapshot.table.adapters.keys())
-        for adapter in sorted(ours - set(want)):
-            self._pool.set_ready(engine, adapter, False)
-            if not engine.in_flight[adapter] and adapter in engine.loaded:
-                await engine.client.unload(adapter)
-                engine.loaded.pop(adapter, None)
-                logger.info("%s: %s is unloaded", engine.name, adapter)
+    def _wanted(self) -> list[str]:
+        return wanted(self._snapshot.table, self._uses.last, self._uses.asked, self.slots.places)
+
+    def _missing(self, engine: Engine) -> list[AdapterRecord]:
+        """What is wanted on the engine and can be tried now."""
+        now, missing = time.monotonic(), []
+        for adapter in self._wanted() if engine.up else ():
+            if adapter not in engine.ready and adapter not in self._unfit:
+                self._missed.setdefault((engine.name, adapter), now)
+                if now >= self._waits.get((engine.name, adapter), (0, 0.0))[1]:
+                    missing.append(self._snapshot.table.adapters[adapter])
+        return missing
 
     async def _make_ready(self, engine: Engine, record: AdapterRecord) -> None:
+        adapter = record.id
         try:
-            manifest = await self._verified(record)
-            await load_from(engine, record.id, seen_by_engines(self._settings, record.id))
-            await prove(
-                engine.client,
-                record.id,
-                self._pool.base_name,
-                manifest.probes,
-                self._settings.probe_tolerance_nats,
-            )
+            if not await self._load(engine, adapter):
+                return
+        except MissingFolder as error:
+            if self._later(engine, adapter) >= LOADS:
+                await self._reject(record, str(error), for_good=False)
+            return
         except UnfitAdapter as error:
             await self._reject(record, str(error))
             return
         except EngineMismatch as error:
-            logger.warning("%s is not used for %s: %s", engine.name, record.id, error)
-            self._later(engine, record.id)
+            logger.warning("%s is not used for %s: %s", engine.name, adapter, error)
+            self._later(engine, adapter)
             return
         except EngineError as error:
-            tries = self._later(engine, record.id)
-            logger.warning("%s: %s could not be loaded: %s", engine.name, record.id, error)
+            tries = self._later(engine, adapter)
+            logger.warning("%s: %s could not be loaded: %s", engine.name, adapter, error)
             if isinstance(error, EngineRefused) and tries >= LOADS and error.answered != 503:
                 await self._reject(record, f"{engine.name} refuses it: {error}")
             return
-        self._waits.pop((engine.name, record.id), None)
-        self._pool.set_ready(engine, record.id, True)
+        self._waits.pop((engine.name, adapter), None)
+        since = self._missed.pop((engine.name, adapter), time.monotonic())
+        if servable(self._snapshot.table.adapters.get(adapter)):
+            self._pool.set_ready(engine, adapter, True)
         self._metrics.swaps.labels("ready").inc()
-        self._metrics.swap_duration.observe(time.monotonic() - self._seen[record.id])
-        logger.info("%s: %s is ready", engine.name, record.id)
+        self._metrics.swap_duration.observe(time.monotonic() - since)
+        logger.info("%s: %s is ready", engine.name, adapter)
 
-    async def _verified(self, record: AdapterRecord) -> Manifest:
-        if record.id not in self._fit:
-            root, base = self._settings.adapters_dir, self._base or Base()
-            self._fit[record.id], _ = await asyncio.to_thread(
-                verify, root, record.id, base, rank_cap=self._settings.adapter_rank_cap
-            )
-        return self._fit[record.id]
+    async def _load(self, engine: Engine, adapter: str) -> bool:
+        """Verify, load, see that the files are still those that were verified, prove. False: there is no place."""
+        manifest = await asyncio.to_thread(self._fitness.manifest, adapter)
+        if not await self.slots.load(engine, adapter, self._snapshot.table, self._wanted()):
+            self._waits[engine.name, adapter] = (0, time.monotonic() + NO_PLACE_SECONDS)
+            return False
+        if not await asyncio.to_thread(self._fitness.unchanged, adapter):
+            await self.slots.drop(engine, adapter, at_once=True)
+            raise UnfitAdapter(f"{adapter}: its files changed while an engine loaded them")
+        await prove(
+            engine.client,
+            adapter,
+            self._pool.base_name,
+            manifest.probes,
+            self._settings.probe_tolerance_nats,
+            self._told.setdefault(engine.name, {}),
+        )
+        return True
 
-    async def _reject(self, record: AdapterRecord, reason: str) -> None:
-        """Never to be served. What is live is not changed here: its alias falls back by itself."""
-        self._unfit.add(record.id)
+    async def _take_out_changed(self) -> None:
+        """What was proved and then changed on disk is not what was proved."""
+        there = {one for engine in self._pool.engines for one in held(engine) | engine.ready}
+        for adapter, why in (await asyncio.to_thread(self._fitness.changed, there)).items():
+            logger.error("%s is taken out: %s", adapter, why)
+            for engine in self._pool.engines:
+                try:
+                    await self.slots.drop(engine, adapter, at_once=True)
+                except EngineError as error:
+                    logger.warning("%s: %s could not be unloaded: %s", engine.name, adapter, error)
+
+    async def _reject(self, record: AdapterRecord, reason: str, *, for_good: bool = True) -> None:
+        """Not to be served. What is live is not changed here: its alias falls back by itself, and is tried again
+        unless ``for_good``.
+        """
+        if for_good:
+            self._unfit[record.id] = reason
         self._metrics.swaps.labels("rejected").inc()
         logger.error("%s is not fit to be served: %s", record.id, reason)
         if record.state in {"candidate", "canary"}:
@@ -195,8 +247,13 @@ class Keeper:
     def _folder(self, adapter: str) -> Path:
         return self._settings.adapters_dir / adapter
 
-    def _due(self, engine: Engine, adapter: str) -> bool:
-        return time.monotonic() >= self._waits.get((engine.name, adapter), (0, 0.0))[1]
+    def _due(self, what: str, seconds: float) -> bool:
+        """Whether it was not done for so long; then it counts as done."""
+        now = time.monotonic()
+        if now - self._done_at.get(what, -seconds) < seconds:
+            return False
+        self._done_at[what] = now
+        return True
 
     def _later(self, engine: Engine, adapter: str) -> int:
         tries = self._waits.get((engine.name, adapter), (0, 0.0))[0] + 1
@@ -207,14 +264,22 @@ class Keeper:
 
     async def _report(self) -> None:
         ready = {engine.name: sorted(engine.ready) for engine in self._pool.engines if engine.up}
-        if ready == self._reported and time.monotonic() - self._reported_at < REPORT_SECONDS:
+        if ready == self._reported and not self._due("report", REPORT_SECONDS):
             return
         try:
             for name, adapters in ready.items():
                 await asyncio.to_thread(self._registry.report_engine, name, adapters, REPORT_LIFE)
         except StoreUnavailable:
             return
-        self._reported, self._reported_at = ready, time.monotonic()
+        self._reported = ready
+
+    async def _sweep(self) -> None:
+        listed = {one for engine in self._pool.engines for one in held(engine)}
+        keep, table = self._settings.adapter_keep_seconds, self._snapshot.table
+        try:
+            await asyncio.to_thread(sweep, self._settings.adapters_dir, self._registry, table, listed, keep)
+        except OSError as error:
+            logger.warning("files of retired adapters could not be deleted: %s", error)
 
     def _read_base(self) -> Base:
         """Fingerprint and shapes of the base, where this machine holds it."""

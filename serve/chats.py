@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from serve.errors import EngineError, EngineGarbled, EngineRefused, EngineUnreac
 from serve.limits import Limits
 from serve.metrics import Metrics, code_label
 from serve.record import Record
-from serve.routing import RouteTable
+from serve.routing import Plan, RouteTable
 from serve.writer import Writer
 
 RECENT_PROMPTS, RECENT_PROMPT_CHARACTERS = 500, 4000
@@ -72,6 +73,7 @@ class Chats:
         self._pool, self._writer, self._metrics, self._limits = pool, writer, metrics, limits
         self.recent_prompts: deque[RecentPrompt] = deque(maxlen=RECENT_PROMPTS)
         self.recent: OrderedDict[str, tuple[str, str]] = OrderedDict()  # response id → alias, adapter
+        self.bring: Callable[[Plan], Awaitable[None]] = _nobody_brings
 
     async def open(self, record: Record, table: RouteTable) -> Upstream:
         """Ask until an engine answers; nothing was passed on yet, so another engine, and at last another
@@ -85,6 +87,8 @@ class Chats:
             engines = (engine for engine in self._pool.engines if engine.serves(adapter))
             return any((engine.name, adapter) not in tried for engine in engines)
 
+        if not able(planned.adapter):
+            await self.bring(planned)
         while True:
             plan = table.fallback(planned, able)
             without = frozenset(name for name, adapter in tried if adapter == plan.adapter)
@@ -177,6 +181,10 @@ class Chats:
                 pause = (record.ended - record.first) / (event.completion_tokens - 1)
                 metrics.inter_token.labels(adapter).observe(pause)
         return event
+
+
+async def _nobody_brings(_: Plan) -> None:
+    """Adapters are what they are."""
 
 
 def _blind(error: EngineRefused, record: Record) -> EngineRefused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ class Engine:
     misses: int = 0
     loaded: dict[str, dict[str, Any]] = field(default_factory=dict)  # what /v1/models listed last
     ready: set[str] = field(default_factory=set)  # adapters loaded and proved by this gateway
+    used: dict[str, float] = field(default_factory=dict)  # adapter → Unix seconds of its newest chat
+    settled: bool = True  # since it came up, its adapters were seen to
     in_flight: Counter[str] = field(default_factory=Counter)  # chats by adapter, base included
 
     @property
@@ -42,6 +45,7 @@ class Engine:
     def holding(self, adapter: str) -> Iterator[None]:
         """Count a chat on the adapter, so that it is not unloaded under it."""
         self.in_flight[adapter] += 1
+        self.used[adapter] = time.time()
         try:
             yield
         finally:

@@ -17,7 +17,6 @@ from typing import Any
 
 from feedback.manifest import Manifest, adapter_id, fingerprint, sha256_of, write_manifest
 from feedback.protocols import AdapterRecord
-from serve.adapters import load_from, seen_by_engines
 from serve.engines import BASE, Engine
 from serve.errors import BadField, EngineError, EngineRefused, Unavailable
 from serve.gateway import Gateway
@@ -111,7 +110,8 @@ def _copy(gateway: Gateway, source: Path) -> tuple[Path, Lora]:
 
 async def _measure(gateway: Gateway, engine: Engine, folder: Path) -> list[dict[str, Any]]:
     """Load it under its own id and note what it answers."""
-    await load_from(engine, folder.name, seen_by_engines(gateway.settings, folder.name))
+    if not await gateway.keeper.take_in(engine, folder.name):
+        raise Unavailable("no engine has a free slot", code="adapter_slots_in_use", retry_after=5)
     probes = []
     for text in PROBE_PROMPTS:
         tokens = (await engine.client.tokenize(gateway.pool.base_name, text))[:PROBE_TOKENS]

@@ -26,6 +26,10 @@ class UnfitAdapter(HeedError):
     """The adapter must not be served; the message says why."""
 
 
+class MissingFolder(UnfitAdapter):
+    """Its folder cannot be read: for good, or until a shared disk shows it."""
+
+
 def stamp_of(folder: Path, names: frozenset[str], beside: frozenset[str] = frozenset()) -> Stamp:
     """The state of the folder's files ``names``: equal stamps mean the same bytes, since no write leaves the
     time of change as it was. Files with a suffix in ``beside`` may lie there too. Raises UnfitAdapter naming
@@ -36,7 +40,7 @@ def stamp_of(folder: Path, names: frozenset[str], beside: frozenset[str] = froze
             raise UnfitAdapter(f"{folder.name}: is a link or no folder; it must be a folder of its own")
         found = {entry.name: entry.stat(follow_symlinks=False) for entry in os.scandir(folder)}
     except OSError as error:
-        raise UnfitAdapter(f"{folder.name}: cannot be read ({error.strerror})") from error
+        raise MissingFolder(f"{folder.name}: cannot be read ({error.strerror})") from error
     for name in sorted(found.keys() - names):
         _check_stray(name, found[name], beside)
     for name in sorted(names):

@@ -96,6 +96,14 @@ class GatewaySettings(StoreSettings):
 
     adapter_slots: int = Field(default=16, ge=2, description="the engines' --max-cpu-loras; one is kept free")
     adapter_rank_cap: int = Field(default=16, ge=1, description="the engines' --max-lora-rank")
+    adapter_wait_seconds: float = Field(
+        default=5.0, ge=0, description="longest a chat waits for an adapter that has to be loaded first"
+    )
+    adapter_keep_seconds: float = Field(
+        default=7 * 86400.0,
+        ge=0,
+        description="files of an adapter are deleted this long after it was retired or rejected; 0: never",
+    )
     probe_tolerance_nats: float = Field(
         default=0.1,
         gt=0,

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feedback.errors import Conflict, InvalidRecord, InvalidTransition, UnknownRecord
-from feedback.protocols import AdapterState, AliasRecord, Arm, KeyRecord, Registry
+from feedback.protocols import USES_KEPT, AdapterState, AliasRecord, Arm, KeyRecord, Registry
 from feedback.states import EDGES
 from tests.contract.making import adapter, experiment
 
@@ -302,3 +302,17 @@ def test_receipts_are_kept_by_id_and_come_oldest_first(registry: Registry) -> No
         registry.put_receipt({"id": name, "requested": requested})
     assert [receipt["id"] for receipt in registry.receipts()] == ["fr-1", "fr-2"]
     assert registry.receipt("fr-2")["requested"] == 3.0
+
+
+def test_gateways_hear_from_each_other_when_an_adapter_was_last_asked_for(registry: Registry) -> None:
+    before = registry.generation()
+    assert registry.uses({}) == {}
+    assert registry.uses({"a-1": 10.0, "a-2": 20.5}) == {"a-1": 10.0, "a-2": 20.5}
+    assert registry.uses({"a-1": 30.0, "a-2": 5.0}) == {"a-1": 30.0, "a-2": 20.5}
+    assert registry.uses({}) == {"a-1": 30.0, "a-2": 20.5}
+    assert registry.generation() == before
+
+
+def test_only_the_last_uses_are_kept(registry: Registry) -> None:
+    told = {f"a-{number:04d}": float(number) for number in range(USES_KEPT + 10)}
+    assert sorted(registry.uses(told)) == [f"a-{number:04d}" for number in range(10, USES_KEPT + 10)]

@@ -139,7 +139,7 @@ async def test_a_name_is_unloaded_only_when_its_last_chat_is_over(
     body = {"model": f"heed:{FIRST}", "messages": [{"role": "user", "content": "hi"}], "stream": True}
     async with up.http.post(f"{up.url}/v1/chat/completions", json=body) as answer:
         await answer.content.readany()
-        up.gateway.registry.transition(FIRST, "retired", "test")
+        up.gateway.registry.transition(FIRST, "rejected", "test")
         await until(lambda: FIRST not in ready(up))
         assert FIRST in fake.adapters
         assert (await answer.text()).endswith("[DONE]\n\n")

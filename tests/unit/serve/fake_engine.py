@@ -116,7 +116,7 @@ class FakeEngine:
 
     async def models(self, _: web.Request) -> web.Response:
         cards = [{"id": "base", "root": "/base"}]
-        cards += [{"id": name, "root": path} for name, path in self.adapters.items()]
+        cards += [{"id": name, "root": path, "parent": "base"} for name, path in self.adapters.items()]
         return web.json_response({"object": "list", "data": cards})
 
     async def health(self, _: web.Request) -> web.Response:

@@ -29,7 +29,7 @@ class Answers:
 
 
 async def proved(adapter: list[float], base: list[float], probes: Sequence[Any] = (PROBE,)) -> None:
-    await prove(Answers(adapter, base), "a-1", "base", probes, 0.1)  # type: ignore[arg-type]
+    await prove(Answers(adapter, base), "a-1", "base", probes, 0.1, {})  # type: ignore[arg-type]
 
 
 async def test_the_trainers_log_probabilities_within_tolerance_prove_it() -> None:
