@@ -87,7 +87,7 @@ class Keeper:
         asked for by name that can never be served.
         """
         adapter = plan.adapter
-        if plan.arm in {LIVE, FALLBACK} or adapter == BASE:
+        if plan.arm in {LIVE, FALLBACK} or adapter == BASE or self._pool.anywhere(adapter):
             return
         self._uses.waiting(adapter, +1)
         self.wake.set()

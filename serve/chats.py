@@ -87,8 +87,7 @@ class Chats:
             engines = (engine for engine in self._pool.engines if engine.serves(adapter))
             return any((engine.name, adapter) not in tried for engine in engines)
 
-        if not able(planned.adapter):
-            await self.bring(planned)
+        await self.bring(planned)
         while True:
             plan = table.fallback(planned, able)
             without = frozenset(name for name, adapter in tried if adapter == plan.adapter)

@@ -68,8 +68,9 @@ class Snapshot:
 
     async def listen(self, changes: Callable[[], AsyncIterator[None]] | None, pause_seconds: float) -> None:
         """Refresh at each change that is announced, for ever. ``watch`` sees what this may miss; None: all."""
-        while changes is None:
-            await asyncio.sleep(3600)
+        if changes is None:
+            await asyncio.Event().wait()
+            return
         while True:
             with contextlib.suppress(StoreUnavailable):
                 async for _ in changes():
