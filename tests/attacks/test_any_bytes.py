@@ -14,7 +14,8 @@ from tests.attacks.serving import GOOD, Answer, Served
 ALLOWED = {
     "model", "messages", "stream", "stream_options", "temperature", "top_p", "max_tokens", "seed", "stop",
     "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs", "response_format", "tools",
-    "tool_choice", "parallel_tool_calls", "priority",
+    "tool_choice", "parallel_tool_calls", "priority", "top_k", "min_p", "repetition_penalty", "ignore_eos",
+    "reasoning_effort",
 }  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -22,7 +23,7 @@ JSON = st.recursive(
     max_leaves=12,
 )
 FIELDS = st.sampled_from(
-    [*sorted(ALLOWED), "n", "user", "store", "metadata", "__proto__", "top_k"]
+    [*sorted(ALLOWED), "n", "user", "store", "metadata", "__proto__", "min_tokens"]
 ) | st.text(max_size=9)
 MESSAGE = st.fixed_dictionaries(
     {

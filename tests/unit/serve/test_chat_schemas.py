@@ -1,0 +1,74 @@
+"""Schemas: what people write passes, and what an engine would choke on is named."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from serve.chat_schemas import MAX_REPEAT, MAX_REPEAT_OF_TOOLS, read_schema, size_of
+from serve.errors import BadField
+
+TREE = {"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#"}}}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {},
+        TREE,
+        {
+            "$defs": {
+                "node": {"properties": {"next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}}}
+            }
+        },
+        {"$defs": {"a/b": {"type": "string"}}, "properties": {"x": {"$ref": "#/$defs/a~1b"}}},
+        {"$defs": {"s": {"type": "string"}}, "anyOf": [{"$ref": "#/$defs/s"}, {"$ref": "#/$defs/s"}]},
+        {"$ref": "#/nowhere"},
+        {"type": "string", "pattern": r"^[A-Z]{2}\d{2,30}$"},
+        {"properties": {"pattern": {"type": "string"}, "$ref": {"type": "string"}}},
+        {"properties": {f"p{n}": {"type": "string"} for n in range(600)}},
+    ],
+)
+def test_a_schema_that_people_write_passes_as_it_is(schema: dict[str, Any]) -> None:
+    assert read_schema(schema, "schema") is schema
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        ([], "must be an object"),
+        ({"$ref": "#"}, "leads back to itself"),
+        ({"oneOf": [{"type": "null"}, {"allOf": [{"$ref": "#/oneOf/1"}]}]}, "leads back to itself"),
+        ({"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}]}}}, "leads back to itself"),
+        ({"pattern": "a{129}"}, "repeats over 128 times"),
+        ({"pattern": "a\0"}, "null character"),
+        ({"pattern": "a" * 257}, "over 256 characters"),
+        ({"enum": ["a"] * 2000}, "over 2000 keys and items"),
+    ],
+)
+def test_a_schema_that_an_engine_would_choke_on_is_named(schema: Any, why: str) -> None:
+    with pytest.raises(BadField, match=why) as caught:
+        read_schema(schema, "schema")
+    assert caught.value.param == "schema"
+
+
+def test_a_tools_pattern_may_repeat_more_often() -> None:
+    schema = {"pattern": f"a{{1,{MAX_REPEAT_OF_TOOLS}}}"}
+    assert read_schema(schema, "parameters", MAX_REPEAT_OF_TOOLS) is schema
+    with pytest.raises(BadField, match="repeats"):
+        read_schema(schema, "parameters", MAX_REPEAT)
+
+
+def test_the_size_is_of_all_levels() -> None:
+    assert size_of({}) == 0
+    assert size_of({"a": {"b": [1, 2, {"c": 3}]}}) == 1 + 1 + 3 + 1
+
+
+def test_the_worst_schema_takes_no_time_to_refuse() -> None:
+    chain = {"$defs": {f"d{n}": {"$ref": f"#/$defs/d{(n + 1) % 990}"} for n in range(990)}}
+    began = time.perf_counter()
+    with pytest.raises(BadField):
+        read_schema(chain, "schema")
+    assert time.perf_counter() - began < 0.25
