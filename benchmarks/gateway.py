@@ -11,6 +11,7 @@ rate    32 streams, each asking anew at once: answers a second, and CPU time an 
         apart that wait for the engine or the load; with the engine writing in steps, in bursts, and whole answers
 chunks  64 streams at 50 events a second: CPU time an event, in long answers and in ones of 34
 streams 2,000 streams open at once: errors, and memory a stream
+share   32 streams of a real engine on all cores: its throughput behind a gateway over that without one
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -30,10 +32,10 @@ from benchmarks.wire.answer import Target
 from benchmarks.wire.peers import PEERS, STARTED, Absent, version
 from benchmarks.wire.targets import Cores, engine_that_costs_nothing, heed, load, parted_cores, write
 from benchmarks.wire.upstream import How
-from tests.servers import valkey_server
+from tests.servers import engine_server, valkey_server
 
 DESCRIPTION = "what the gateway adds, beside nginx, vllm-router, a bare FastAPI and LiteLLM"
-PARTS = ("added", "rate", "chunks", "streams")
+PARTS = ("added", "rate", "chunks", "streams", "share")
 TARGETS = ("direct", "heed", *PEERS)
 SLOW = ("litellm",)
 WORDS, EVENTS = 30, 34  # max_tokens of an ordinary answer, and what it comes in
@@ -125,29 +127,32 @@ def rate_row(name: str, told: dict[str, Any]) -> Row:
 
 
 def chunks(names: Sequence[str], seconds: float, streams: int = 64, per_second: float = 50.0) -> list[Row]:
-    """Streams at an engine's pace: long ones, where a request's own cost does not count, and ordinary ones."""
-    rows = []
+    """Streams at an engine's pace: long answers, where a request's own cost does not count, and ordinary ones."""
+    lengths = {"long": int(per_second * (seconds + 30)), "ordinary": WORDS}
     with standing([name for name in names if name != "direct"]) as (engine, targets):
         write(engine, "paced", per_second)
-        for answer, words in (("long", int(per_second * (seconds + 30))), ("ordinary", WORDS)):
-            settings = {
-                "streams": streams,
-                "seconds": seconds / (1 if answer == "long" else 2),
-                "max_tokens": words,
+        found = {
+            answers: load("chunks", targets, {"streams": streams, "seconds": seconds, "max_tokens": words})
+            for answers, words in lengths.items()
+        }
+        return [
+            {"part": "chunks", "target": one.name, "streams": streams}
+            | {
+                name: value
+                for answers in lengths
+                for name, value in chunks_of(answers, found[answers][one.name])
             }
-            rows += [
-                {
-                    "part": "chunks",
-                    "target": name,
-                    "answers": answer,
-                    "streams": streams,
-                    "events_per_second": round(told["events"] / told["seconds"], 1),
-                    "cpu_us": round(1e6 * told["cpu"] / told["events"], 1),
-                    "failed": told["failed"],
-                }
-                for name, told in load("chunks", targets, settings).items()
-            ]
-    return rows
+            for one in targets
+        ]
+
+
+def chunks_of(answers: str, told: dict[str, Any]) -> list[tuple[str, float]]:
+    """Figures of one target and length of answers."""
+    return [
+        (f"{answers}_cpu_us", round(1e6 * told["cpu"] / told["events"], 1)),
+        (f"{answers}_events_per_second", round(told["events"] / told["seconds"], 1)),
+        (f"{answers}_failed", told["failed"]),
+    ]
 
 
 def streams(names: Sequence[str], count: int) -> list[Row]:
@@ -155,7 +160,10 @@ def streams(names: Sequence[str], count: int) -> list[Row]:
     rows = []
     settings = {"streams": count, "max_tokens": 20, "opened_per_second": 400, "within": 90.0}
     for name in names:
-        if name in {"direct", *SLOW}:  # 2,000 events a second are more than a core of these
+        if name == "direct":
+            continue
+        if name in SLOW:  # 2,000 events a second would take more than its core
+            rows.append({"part": "streams", "target": name, "streams": 0})
             continue
         with standing([name]) as (engine, targets):
             write(engine, "paced", 1.0)
@@ -176,6 +184,40 @@ def streams(names: Sequence[str], count: int) -> list[Row]:
     return rows
 
 
+def share(seconds: float, rounds: int = 4, streams: int = 32) -> list[Row]:
+    """Of a real engine's throughput, how much is left behind a gateway. All share all cores, as in a local launch."""
+    with tempfile.TemporaryDirectory() as made, ExitStack() as up:
+        folder = Path(made)
+        folder.chmod(0o755)
+        url = up.enter_context(engine_server(folder))
+        engine = Target("direct", int(url.rpartition(":")[2]), "base", os.getpid())
+        every = Cores(None)
+        targets = [
+            engine,
+            *(up.enter_context(target(name, every, folder, engine)) for name in ("nginx", "heed")),
+        ]
+        settings = {
+            "streams": streams,
+            "rounds": rounds,
+            "seconds": seconds,
+            "settling": 2.0,
+            "max_tokens": 64,
+        }
+        found = load("rate", targets, settings)
+    alone = found["direct"]["events"] / found["direct"]["seconds"]
+    return [
+        {
+            "part": "share",
+            "target": name,
+            "streams": streams,
+            "events_per_second": round(told["events"] / told["seconds"], 1),
+            "share": round(told["events"] / told["seconds"] / alone, 3),
+            "failed": told["failed"],
+        }
+        for name, told in found.items()
+    ]
+
+
 def percentile(values: Sequence[float], part: float) -> float:
     """The smallest value that at least ``part`` of all do not exceed."""
     return sorted(values)[math.ceil(round(len(values) * part, 6)) - 1]
@@ -192,6 +234,8 @@ def measure(parts: Sequence[str], names: Sequence[str], requests: int, seconds: 
         rows += chunks(names, seconds=10.0)
     if "streams" in parts:
         rows += streams(names, count=2000)
+    if "share" in parts:
+        rows += share(seconds=4 * seconds)
     return rows
 
 
@@ -234,13 +278,22 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
         ),
         (
             "chunks",
-            "CPU time an event, 64 streams at 50 a second (bar 25 µs)",
-            lambda row: f"{row['cpu_us']:.0f} µs",
+            "CPU time an event, 64 streams at 50 a second (in answers of 34; bar 25 µs)",
+            lambda row: f"{row['long_cpu_us']:.0f} ({row['ordinary_cpu_us']:.0f}) µs",
         ),
         (
             "streams",
             "2,000 streams open on one process (bar: 0 errors, 150 KiB each)",
-            lambda row: f"{row['errors']} errors, {row['kib_a_stream']:.0f} KiB each",
+            lambda row: (
+                f"{row['errors']} errors, {row['kib_a_stream']:.0f} KiB each"
+                if row["streams"]
+                else "not tried"
+            ),
+        ),
+        (
+            "share",
+            "throughput kept in front of a real vLLM engine, 32 streams (bar 0.95)",
+            lambda row: f"{row['share']:.2f}",
         ),
     )
     return [line for part, what, shown in lines for line in compared(rows, part, what, shown)]
@@ -251,9 +304,7 @@ def compared(rows: Sequence[Row], part: str, what: str, shown: Callable[[Row], s
     said = {
         row["target"]: shown(row)
         for row in rows
-        if row["part"] == part
-        and row["target"] != "direct"
-        and (row.get("answers"), row.get("writes")) in ((None, None), ("long", None), (None, "steps"))
+        if row["part"] == part and row["target"] != "direct" and row.get("writes", "steps") == "steps"
     }
     said |= {row["target"]: "could not be had" for row in rows if row["part"] == "absent"}
     heeds = said.pop("heed", None)

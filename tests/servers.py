@@ -123,9 +123,11 @@ ENGINE_ENV = {
 
 
 @contextmanager
-def engine_server(folder: Path, model: Path = STARTER, dtype: str = "float32") -> Iterator[str]:
+def engine_server(
+    folder: Path, model: Path = STARTER, dtype: str = "float32", port: int | None = None
+) -> Iterator[str]:
     """A stock vLLM OpenAI server on the CPU. float32, so that texts can be compared. Yields its URL."""
-    port = free_port()
+    port = port or free_port()
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port), "--dtype", dtype]
     command += ["--enable-lora", "--max-loras", "4", "--max-cpu-loras", "16", "--max-lora-rank", "16"]

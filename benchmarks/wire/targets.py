@@ -34,13 +34,14 @@ ARMS = (
 
 @dataclass(frozen=True)
 class Cores:
-    """One for what is measured, the others for the rest."""
+    """The core of what is measured; None: it runs wherever the others do."""
 
-    measured: int
-    others: tuple[int, ...]
+    measured: int | None
 
     def alone(self, command: Sequence[str]) -> list[str]:
         """The command on the measured core."""
+        if self.measured is None:
+            return list(command)
         return ["taskset", "--cpu-list", str(self.measured), *command]
 
 
@@ -54,7 +55,7 @@ def parted_cores() -> Iterator[Cores]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.sched_setaffinity(0, every[1:])
     try:
-        yield Cores(every[0], tuple(every[1:]))
+        yield Cores(every[0])
     finally:
         os.sched_setaffinity(0, every)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

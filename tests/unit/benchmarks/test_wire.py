@@ -123,12 +123,17 @@ def test_figures_show_heed_with_the_peers_beside_it_and_name_those_that_could_no
         {"part": "rate", "target": "heed", "writes": "steps", "per_second": 2000.0, "cpu_us": 400.0},
         {"part": "rate", "target": "heed", "writes": "one", "per_second": 1.0, "cpu_us": 1.0},
         {"part": "rate", "target": "fastapi", "writes": "steps", "per_second": 1500.0, "cpu_us": 500.0},
-        {"part": "chunks", "target": "heed", "answers": "ordinary", "cpu_us": 99.0},
-        {"part": "chunks", "target": "heed", "answers": "long", "cpu_us": 20.0},
+        {"part": "chunks", "target": "heed", "ordinary_cpu_us": 99.0, "long_cpu_us": 20.0},
+        {"part": "streams", "target": "litellm", "streams": 0},
+        {"part": "streams", "target": "heed", "streams": 2000, "errors": 3, "kib_a_stream": 49.6},
+        {"part": "share", "target": "direct", "share": 1.0},
+        {"part": "share", "target": "heed", "share": 0.964},
     ]
     assert [(figure.heed, figure.beside) for figure in figures(rows)] == [
         ("2000 (400 µs)", "fastapi 1500 (500 µs); nginx could not be had"),
-        ("20 µs", "nginx could not be had"),
+        ("20 (99) µs", "nginx could not be had"),
+        ("3 errors, 50 KiB each", "litellm not tried; nginx could not be had"),
+        ("0.96", "nginx could not be had"),
     ]
 
 

@@ -1,0 +1,296 @@
+"""An engine is killed in the midst of greedy streams: does every reply end, and with the same text?
+
+    python -m benchmarks.failover --rounds 3 --streams 100 --at-once 16
+
+Two real float32 vLLM engines with the starter model and an adapter, one gateway. Each prompt is first answered with
+nobody else about; then, as a control, a hundred streams without a kill; then rounds of a hundred in which one engine
+after the other is killed with SIGKILL while replies come from it. A reply is complete when it is a 200 that ends with
+a finish and `[DONE]` and holds no error; the same when its text is what the same adapter said alone. The engine that
+was killed is started again, and is measured from healthy to holding the adapter before the next round begins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import random
+import re
+import signal
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+
+from benchmarks.results import Figure, Row
+from benchmarks.stage import published
+from benchmarks.swaps import PROMPTS, said
+from feedback.protocols import AliasRecord
+from feedback.registry import RedisRegistry
+from feedback.store import connect
+from tests.servers import answers, engine_server, free_port, process, valkey_server, wait_until
+
+DESCRIPTION = "an engine killed in 100 greedy streams: replies that end, and with the same text"
+GREEDY = {"temperature": 0, "max_tokens": 96}
+BASE = "base"
+
+
+class Engine:
+    """A vLLM server on a port of its own, to be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._up = ExitStack()
+        folder.mkdir()
+
+    def start(self) -> None:
+        """Until it is healthy."""
+        self._up.enter_context(engine_server(self._folder, port=self.port))
+
+    def kill(self) -> None:
+        """SIGKILL for it and all its processes."""
+        mark = ["--port", str(self.port)]
+        (server,) = (one for one in psutil.Process().children() if mark == port_of(one.cmdline()))
+        os.killpg(server.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Nothing of it is left."""
+        self._up.close()
+
+
+def port_of(command: Sequence[str]) -> list[str]:
+    """The option with the port in an engine's command line."""
+    at = command.index("--port") if "--port" in command else len(command)
+    return list(command[at : at + 2])
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A gateway in front of two engines."""
+
+    url: str
+    engines: tuple[Engine, Engine]
+    adapter: str
+
+    def holds(self, engine: int) -> bool:
+        """Whether the gateway has proved the adapter on the engine, by its metrics."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as reply:
+            return ready_in(reply.read().decode(), f"engine-{engine}", self.adapter)
+
+
+def ready_in(metrics: str, engine: str, adapter: str) -> bool:
+    """Whether metrics say that the engine has the adapter ready."""
+    found = re.findall(r"^heed_engine_adapter_ready\{([^}]*)\} (\S+)$", metrics, re.MULTILINE)
+    wanted = {f'engine="{engine}"', f'adapter="{adapter}"'}
+    return any(wanted <= set(labels.split(",")) and float(value) == 1.0 for labels, value in found)
+
+
+@contextmanager
+def stage(folder: Path) -> Iterator[Stage]:
+    """All up and ready."""
+    data, port = folder / "data", free_port()
+    data.mkdir()
+    engines = (Engine(folder / "one"), Engine(folder / "two"))
+    with ExitStack() as up:
+        redis_url, _ = up.enter_context(valkey_server(folder / "valkey"))
+        for engine in engines:
+            up.callback(engine.close)
+            engine.start()
+        registry = RedisRegistry(connect(redis_url))
+        registry.put_alias(AliasRecord(name="heed"))
+        (adapter,) = published(registry, data, 1)
+        env = {
+            "HEED_DATA_DIR": str(data),
+            "HEED_REDIS_URL": redis_url,
+            "HEED_ENGINE_URLS": ",".join(engine.url for engine in engines),
+            "HEED_PORT": str(port),
+        }
+        log, at = folder / "gateway.log", Stage(f"http://127.0.0.1:{port}", engines, adapter)
+        up.enter_context(process([sys.executable, "-m", "serve"], log, env))
+        wait_until(lambda: answers(f"{at.url}/readyz"), 60, "the gateway", log)
+        wait_until(lambda: at.holds(0) and at.holds(1), 60, "the adapter on both engines", log)
+        yield at
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One streamed reply. Times are monotonic seconds."""
+
+    asked: tuple[str, str]  # model and prompt
+    adapter: str  # as the gateway names it
+    engine: str  # where it began
+    text: str
+    complete: bool
+    began: float
+    ended: float
+    longest_pause: float  # between two events, seconds
+
+
+async def ask(http: aiohttp.ClientSession, url: str, model: str, prompt: str) -> Reply:
+    """One greedy stream."""
+    body = {"model": model, "messages": [{"role": "user", "content": prompt}], "stream": True, **GREEDY}
+    began = last = time.monotonic()
+    adapter = engine = text = ""
+    finished = done = broke = False
+    pause = 0.0
+    try:
+        debug = {"Heed-Debug": "1"}
+        async with http.post(f"{url}/v1/chat/completions", json=body, headers=debug) as reply:
+            broke = reply.status != 200
+            adapter, engine = reply.headers.get("Heed-Adapter", ""), reply.headers.get("Heed-Engine", "")
+            async for line in reply.content:
+                if not line.startswith(b"data: "):
+                    continue
+                now = time.monotonic()
+                pause, last = max(pause, now - last), now
+                event = {} if line.startswith(b"data: [DONE]") else json.loads(line[6:])
+                done = not event
+                broke = broke or "error" in event
+                finished = finished or finishes(event)
+                text += said(event)
+    except aiohttp.ClientError:
+        broke = True
+    complete = finished and done and not broke
+    return Reply((model, prompt), adapter, engine, text, complete, began, time.monotonic(), pause)
+
+
+def finishes(event: dict[str, Any]) -> bool:
+    """Whether the event gives the reason for which a reply ended."""
+    return any(choice.get("finish_reason") for choice in event.get("choices", []))
+
+
+class Streams:
+    """So many streams, some at once, prompts and models in turn."""
+
+    def __init__(self, at: Stage, count: int, at_once: int) -> None:
+        asked = itertools.cycle(itertools.product((f"heed:{at.adapter}", "heed:base"), PROMPTS))
+        self._left = [next(asked) for _ in range(count)]
+        self._at, self._at_once = at, at_once
+        self.replies: list[Reply] = []
+
+    async def run(self) -> None:
+        """Until all have ended."""
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+            await asyncio.gather(*(self._client(http) for _ in range(self._at_once)))
+
+    async def _client(self, http: aiohttp.ClientSession) -> None:
+        while self._left:
+            model, prompt = self._left.pop()
+            self.replies.append(await ask(http, self._at.url, model, prompt))
+
+
+Alone = dict[tuple[str, str], str]
+
+
+async def speaking_alone(at: Stage) -> Alone:
+    """What each prompt is answered when nobody else asks."""
+    alone = {}
+    async with aiohttp.ClientSession() as http:
+        for model, prompt in itertools.product((f"heed:{at.adapter}", "heed:base"), PROMPTS):
+            reply = await ask(http, at.url, model, prompt)
+            assert reply.complete, reply
+            alone[reply.asked] = reply.text
+    return alone
+
+
+def judged(replies: Sequence[Reply], alone: Alone, killed: str = "", when: float = 0.0) -> Row:
+    """How many ended, said the same, and were under way on the engine that was killed."""
+    torn = [one for one in replies if one.engine == killed and one.began < when < one.ended]
+    named = {one.asked[0].partition(":")[2] == one.adapter for one in replies}
+    return {
+        "streams": len(replies),
+        "complete": sum(one.complete for one in replies),
+        "same": sum(one.text == alone[one.asked] for one in replies),
+        "same_adapter": named == {True},
+        "interrupted": len(torn),
+        "longest_pause_ms": round(1000 * max((one.longest_pause for one in torn), default=0.0)),
+    }
+
+
+async def killing(at: Stage, number: int, streams: Streams, alone: Alone) -> Row:
+    """One round: an engine dies when some replies have ended and others have begun."""
+    running = asyncio.create_task(streams.run())
+    enough = random.randint(20, 60)
+    while len(streams.replies) < enough:
+        assert not running.done(), "the streams ended before an engine was killed"
+        await asyncio.sleep(0.005)
+    await asyncio.sleep(random.uniform(0.0, 0.2))
+    when = time.monotonic()
+    at.engines[number].kill()
+    await running
+    return judged(streams.replies, alone, f"engine-{number}", when)
+
+
+def coming_back(at: Stage, number: int) -> float:
+    """Start the engine again; seconds from healthy to holding the adapter."""
+    at.engines[number].close()
+    at.engines[number].start()
+    healthy = time.monotonic()
+    while not at.holds(number):
+        assert time.monotonic() - healthy < 60, "the engine that came back was not given its adapter"
+        time.sleep(0.02)
+    return round(time.monotonic() - healthy, 2)
+
+
+def measure(at: Stage, rounds: int, count: int, at_once: int) -> list[Row]:
+    """The control, then the rounds."""
+    alone = asyncio.run(speaking_alone(at))
+    calm = Streams(at, count, at_once)
+    asyncio.run(calm.run())
+    rows = [{"killed": "none", **judged(calm.replies, alone)}]
+    for number in (turn % 2 for turn in range(rounds)):
+        row = asyncio.run(killing(at, number, Streams(at, count, at_once), alone))
+        rows.append({"killed": f"engine-{number}", **row, "adapter_back_seconds": coming_back(at, number)})
+    return rows
+
+
+def run(arguments: Sequence[str]) -> list[Row]:
+    """Parse and measure; a row a round."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--streams", type=int, default=100)
+    parser.add_argument("--at-once", type=int, default=16)
+    told = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder, stage(Path(folder)) as at:
+        return measure(at, told.rounds, told.streams, told.at_once)
+
+
+def figures(rows: Sequence[Row]) -> list[Figure]:
+    """Over all rounds in which an engine was killed."""
+    calm = next(row for row in rows if row["killed"] == "none")
+    killed = [row for row in rows if row["killed"] != "none"]
+    total = {
+        name: sum(row[name] for row in killed) for name in ("streams", "complete", "same", "interrupted")
+    }
+    return [
+        Figure(
+            f"engine killed in {calm['streams']} greedy streams, {len(killed)} times: complete; same text",
+            f"{total['complete']} of {total['streams']}; {total['same']}",
+            f"{total['interrupted']} were coming from it, held up {max(row['longest_pause_ms'] for row in killed)} ms "
+            f"at most; without a kill {calm['same']} of {calm['streams']} are the same",
+        ),
+        Figure(
+            "engine restarted: healthy → its adapter is back (bar 5 s)",
+            f"{max(row['adapter_back_seconds'] for row in killed):.1f} s",
+            "vLLM alone forgets it",
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    for result in run(sys.argv[1:]):
+        print(json.dumps(result))
