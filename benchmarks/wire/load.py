@@ -86,12 +86,12 @@ class Client(asyncio.Protocol):
 class Closed:
     """A closed loop: so many clients of one target, each asking anew as soon as its answer is over."""
 
-    def __init__(self, target: Target, streams: int, max_tokens: int) -> None:
+    def __init__(self, target: Target, streams: int, max_tokens: int, least: int = LEAST) -> None:
         self.clients = [
             Client(target, f"guest-{number}", max_tokens, self._answered) for number in range(streams)
         ]
         self.done = self.failed = 0
-        self._least = min(LEAST, max_tokens)
+        self._least = min(least, max_tokens)
         self._asking, self._pending = False, 0
         self._idle = asyncio.Event()
         self._reopening: set[asyncio.Task[None]] = set()
@@ -187,9 +187,10 @@ async def rate(
     seconds: float,
     settling: float = 0.5,
     max_tokens: int = WORDS,
+    least: int = LEAST,
 ) -> dict[str, Any]:
-    """A closed loop on each target in turn, round after round."""
-    loops = {one.name: Closed(one, streams, max_tokens) for one in targets}
+    """A closed loop on each target in turn, round after round; answers of ``least`` events count as whole."""
+    loops = {one.name: Closed(one, streams, max_tokens, least) for one in targets}
     found: dict[str, dict[str, Any]] = {
         one.name: {"done": [], "failed": 0, "events": 0, "seconds": 0.0, "cpu": 0.0} for one in targets
     }
