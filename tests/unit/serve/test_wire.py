@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,7 +11,7 @@ import orjson
 import pytest
 import uvicorn
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from serve.wire import MAX_HEAD, BoundedProtocol
@@ -20,19 +21,31 @@ HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with the body's length; on /slow after a while."""
+    """Answers with the body's length; on /slow after a while, on /much with 64 MiB, on /stream in two pieces."""
     body = await Request(scope, receive).body()
+    if scope["path"] in PIECES:
+        await StreamingResponse(pieces(*PIECES[scope["path"]]))(scope, receive, send)
+        return
     if scope["path"] == "/slow":
         await asyncio.sleep(0.5)
     await PlainTextResponse(str(len(body)))(scope, receive, send)
 
 
+MUCH = 64 * 2**20
+PIECES = {"/much": (b"x" * 65536, MUCH // 65536), "/stream": (b"two", 2)}
+
+
+async def pieces(piece: bytes, times: int) -> AsyncIterator[bytes]:
+    for _ in range(times):
+        yield piece
+
+
 @asynccontextmanager
-async def listening(seconds: float = 60.0) -> AsyncIterator[int]:
-    """The port of a server with that bound on arrival."""
+async def listening(seconds: float = 60.0, taking: float = 60.0) -> AsyncIterator[int]:
+    """The port of a server with these bounds on arriving and on taking."""
 
     class Impatient(BoundedProtocol):
-        arrival_seconds = seconds
+        arrival_seconds, taking_seconds = seconds, taking
 
     config = uvicorn.Config(echo, port=0, lifespan="off", http=Impatient, log_level="critical")
     server = uvicorn.Server(config)
@@ -106,3 +119,65 @@ async def test_a_reply_that_takes_long_is_waited_for() -> None:
     async with listening(seconds=0.2) as port:
         answer = await said(port, slow, HEAD)  # the second never becomes whole
     assert answer.endswith(b"\r\n\r\n1")
+
+
+async def taken(port: int, pauses: int, seconds: float, each: int) -> int:
+    """How much of /much comes to a client that pauses so often and so long, and takes so much between."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=65536)
+    writer.write(b"GET /much HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    got = 0
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        for _ in range(pauses):
+            await asyncio.sleep(seconds)
+            got += len(await reader.readexactly(each))
+        while piece := await asyncio.wait_for(reader.read(2**20), 5):
+            got += len(piece)
+    writer.close()
+    return got
+
+
+async def test_a_client_that_takes_nothing_is_let_go() -> None:
+    async with listening(taking=0.3) as port:
+        assert await taken(port, 1, 1.0, 1) < MUCH
+
+
+async def test_a_client_that_takes_slowly_gets_everything() -> None:
+    async with listening(taking=0.9) as port:
+        assert await taken(port, 6, 0.2, 8 * 2**20) > MUCH
+
+
+async def test_what_ends_with_the_connection_has_no_chunks() -> None:
+    async with listening() as port:
+        old = await said(port, b"GET /stream HTTP/1.0\r\n\r\n")
+        new = await said(port, b"GET /stream HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert old.endswith(b"\r\n\r\ntwotwo")
+    assert b"chunked" not in old
+    assert new.endswith(b"3\r\ntwo\r\n3\r\ntwo\r\n0\r\n\r\n")
+
+
+async def test_junk_after_a_request_waits_for_its_answer() -> None:
+    async with listening() as port:
+        slow = b"POST /slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\na"
+        answer = await said(port, slow, b"junk\r\n\r\n", HEAD)
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert answer.endswith(b"\r\n\r\n1")
+
+
+async def test_a_body_that_turns_out_to_be_none_is_not_taken_for_one() -> None:
+    async with listening() as port:
+        answer = await said(port, HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n", b"zz\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+async def test_bytes_around_a_body_are_bounded_by_the_body() -> None:
+    tiny = (
+        HEAD
+        + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        + b"1\r\na\r\n" * 50_000
+        + b"0\r\n\r\n"
+    )
+    async with listening() as port:
+        assert (await said(port, tiny)).endswith(b"\r\n\r\n50000")
+        endless = await said(port, HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;", *[b"a" * 50_000] * 4)
+    assert endless.startswith(b"HTTP/1.1 431 ")
