@@ -9,6 +9,8 @@ resolve=("$uv" pip compile pyproject.toml --universal --python-version 3.11 --ge
 "${resolve[@]}" --extra worker --extra cpu --extra test -o locks/test.txt
 "${resolve[@]}" --extra worker --extra cpu -c locks/test.txt -o locks/run.txt
 "${resolve[@]}" -c locks/test.txt -o locks/gateway.txt
+# Clients that tests point at the gateway, in an environment of their own.
+"${resolve[@]/pyproject.toml/tests/clients/requirements.in}" -o locks/clients.txt
 # torch has one wheel a Python version and the hash of only one of them would be listed.
 for lock in locks/test.txt locks/run.txt; do
   awk '/^torch==/ {sub(/ \\$/, ""); print; skip = 1; next} skip && /^    --hash/ {next} {skip = 0; print}' "$lock" >"$lock.new"
