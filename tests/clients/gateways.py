@@ -35,8 +35,10 @@ class Gateways:
 
 @contextmanager
 def gateways(folder: Path, engine_url: str, redis_url: str) -> Iterator[Gateways]:
-    """Both up and ready, over one engine and one Redis."""
-    registry = RedisRegistry(connect(redis_url))
+    """Both up and ready, over one engine and one Redis, which is emptied first."""
+    store = connect(redis_url)
+    store.flushall()
+    registry = RedisRegistry(store)
     registry.put_alias(AliasRecord(name="heed"))
     registry.put_key(KeyRecord(id="k-clients", digest=digest_of(KEY), scopes=("chat",), created=time.time()))
     shared = {"HEED_REDIS_URL": redis_url, "HEED_ENGINE_URLS": engine_url, "HEED_SUBJECT_RATE": "0"}
