@@ -7,6 +7,7 @@ gateway refuses what the workers could not work with.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -58,6 +59,14 @@ class Thresholds(BaseModel):
     review_ready_seconds: float = Field(
         default=120.0, gt=0, description="how long a candidate may take to be proved on every engine"
     )
+
+
+def json_schema_of_thresholds() -> dict[str, Any]:
+    """What ``check_thresholds`` takes; without the defaults, which are the workers' own."""
+    schema = Thresholds.model_json_schema()
+    for told in schema["properties"].values():
+        del told["default"]
+    return {**schema, "additionalProperties": False}
 
 
 def check_thresholds(thresholds: Mapping[str, float]) -> None:

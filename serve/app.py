@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
 from starlette.types import Scope
 
 from serve import errors
+from serve.description import describe
 from serve.gateway import Stores, running
 from serve.middleware.bodies import BodyCap
 from serve.middleware.cookies import OwnCookie
@@ -36,7 +35,6 @@ from serve.routes import (
     pages,
 )
 from serve.schemas.base import ErrorAnswer
-from serve.schemas.chat import ChatBody
 from serve.settings import GatewaySettings
 
 ROUTERS = (
@@ -89,13 +87,14 @@ def create_app(settings: GatewaySettings | None = None, stores: Stores | None = 
         redoc_url=None,
         openapi_url="/openapi.json" if settings.docs else None,
         responses={
-            code: {"model": ErrorAnswer} for code in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
+            code: {"model": ErrorAnswer}
+            for code in (400, 401, 403, 404, 405, 409, 410, 413, 415, 422, 429, 431, 502, 503)
         },
     )
     errors.install(app)
     for module in ROUTERS:
         app.include_router(module.router)
-    app.openapi = lambda: _documented(app)  # type: ignore[method-assign]
+    app.openapi = lambda: describe(app, settings)  # type: ignore[method-assign]
     return app
 
 
@@ -105,19 +104,3 @@ def installed_version() -> str:
         return version("heed")
     except PackageNotFoundError:
         return "0"
-
-
-def _documented(app: FastAPI) -> dict[str, Any]:
-    """/openapi.json with the chat's body, which is checked by hand, and the access key."""
-    if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
-        )
-        parts = schema["components"]
-        body = ChatBody.model_json_schema(ref_template="#/components/schemas/{model}")
-        parts["schemas"].update(body.pop("$defs", {}))
-        parts["schemas"]["ChatBody"] = body
-        parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        schema["security"] = [{"key": []}, {}]
-        app.openapi_schema = schema
-    return app.openapi_schema

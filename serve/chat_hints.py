@@ -51,7 +51,11 @@ def _key(value: Any, name: str) -> None:
 
 
 def _cache_options(value: Any, name: str) -> None:
-    if not isinstance(value, dict) or set(value) - {"mode", "ttl"} or value.get("mode") == "explicit":
+    if (
+        not isinstance(value, dict)
+        or set(value) - {"mode", "ttl"}
+        or value.get("mode") not in (None, "implicit")
+    ):
         raise BadField(name, "must be of mode implicit: engines cache every prefix", code=UNSUPPORTED)
 
 

@@ -1,6 +1,6 @@
 """A chat's body, checked by hand against an allowlist: nothing the gateway does not know reaches an engine.
 
-Parsing by hand keeps the hot path at microseconds; ``schemas.ChatBody`` documents the same fields.
+Parsing by hand keeps the hot path at microseconds; ``schemas.chat_body`` documents the same fields.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ MAX_STOP, MAX_STOP_LENGTH = 4, 256
 MAX_LOGIT_BIAS = 300
 MAX_METADATA = 16
 INT64 = 2**63
+EXACT = 2.0**53  # below, a float is the whole number that was written
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 LOGGED_SAMPLING = (
     "temperature", "top_p", "max_tokens", "seed", "presence_penalty", "frequency_penalty",
@@ -144,20 +145,29 @@ def _number(low: float, high: float) -> Callable[[ChatRequest, str, Any, Gateway
     return check
 
 
+def _whole(value: Any) -> int | None:
+    """JSON has one kind of number, so 5.0 is 5; None for what is no whole number, or may have been another."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def _integer(low: int, high: int) -> Callable[[ChatRequest, str, Any, GatewaySettings], None]:
     def check(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        whole = _whole(value)
+        if whole is None or not low <= whole <= high:
             raise BadField(name, f"must be an integer from {low} to {high}")
-        request.sampling[name] = value
+        request.sampling[name] = whole
 
     return check
 
 
 def _max_tokens(request: ChatRequest, name: str, value: Any, settings: GatewaySettings) -> None:
     cap = settings.max_tokens_cap
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= cap:
+    whole = _whole(value)
+    if whole is None or not 1 <= whole <= cap:
         raise BadField(name, f"must be an integer from 1 to {cap}")
-    request.sampling["max_tokens"] = min(value, request.sampling.get("max_tokens", cap))
+    request.sampling["max_tokens"] = min(whole, request.sampling.get("max_tokens", cap))
 
 
 def _one(_: ChatRequest, name: str, value: Any, __: GatewaySettings) -> None:
@@ -212,8 +222,8 @@ def _response_format(request: ChatRequest, name: str, value: Any, _: GatewaySett
 
 
 def _tools(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:
-    if value:  # some frameworks send an empty list for none
-        request.sampling[name] = read_tools(value, name)
+    if tools := read_tools(value, name):  # some frameworks send an empty list for none
+        request.sampling[name] = tools
 
 
 def _tool_choice(request: ChatRequest, name: str, value: Any, _: GatewaySettings) -> None:

@@ -32,6 +32,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from feedback.errors import (
     Conflict,
@@ -256,7 +257,16 @@ _HTTP: dict[int, tuple[str, str]] = {
 }
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+def _methods(request: Request) -> str:
+    """What the address takes, over all routes that share it; Starlette's own Allow tells of the first alone."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    exact = [route for route in routes if getattr(route, "path", None) == request.url.path]
+    routes = exact or routes  # "export" is no response's id
+    methods = {method for route in routes for method in getattr(route, "methods", None) or ()}
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status == 400:  # FastAPI's for bytes that json.loads refuses otherwise than as a syntax error
         return response_of(BadField("body", "is not JSON", status=422, code="invalid_json"))
@@ -264,7 +274,9 @@ async def _http_error(_: Request, error: Exception) -> Response:
     known = GatewayError(message, code=code)
     known.status, known.kind = status, "invalid_request_error" if status < 500 else "server_error"
     response = response_of(known)
-    response.headers.update(getattr(error, "headers", None) or {})  # a 405's Allow
+    response.headers.update(getattr(error, "headers", None) or {})
+    if status == 405:
+        response.headers["allow"] = _methods(request)
     return response
 
 

@@ -134,7 +134,6 @@ def engine_server(
     command += ["--scheduling-policy", "priority", "--logprobs-mode", "processed_logprobs"]
     command += ["--enforce-eager", "--max-model-len", "1024"]
     command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
-    command += ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
     log = folder / "engine.log"
     with process(command, log, ENGINE_ENV):
         url = f"http://127.0.0.1:{port}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from contextlib import ExitStack
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -19,8 +20,7 @@ from serve.errors import BadField, translate
 from serve.gateway import Gateway
 from serve.leaving import unless_left
 from serve.metrics import OTHER, code_label
-from serve.routes.chat import REQUEST_SCHEMA
-from serve.routes.parts import Parts, gateway_of, json_answer, limited_subject
+from serve.routes.parts import Parts, gateway_of, json_answer, kept_too, limited_subject
 from serve.saying import said, say_once, verified
 from serve.schemas.chat import ChatComparison
 from serve.schemas.feedback import ComparisonAnswer, ComparisonBody
@@ -28,6 +28,12 @@ from serve.schemas.feedback import ComparisonAnswer, ComparisonBody
 router = APIRouter(tags=["comparisons"])
 NOT_TAKEN = frozenset({"n", "store", "ignore_eos"})
 MOST_RANKED = 16
+REQUEST_SCHEMA: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ComparedChat"}}},
+    }
+}
 
 
 @router.post("/v1/chat/comparisons", response_model=ChatComparison, openapi_extra=REQUEST_SCHEMA)
@@ -56,7 +62,9 @@ async def compare(request: Request) -> Response:
         raise
 
 
-@router.post("/v1/comparisons", status_code=201, response_model=ComparisonAnswer)
+@router.post(
+    "/v1/comparisons", status_code=201, response_model=ComparisonAnswer, responses=kept_too(ComparisonAnswer)
+)
 async def prefer(body: ComparisonBody, request: Request, caller: ComparingCaller, parts: Parts) -> Response:
     """Keep a preference: which side was better, a tie, both bad, or a ranking of responses."""
     subject = limited_subject(parts, caller, request, body.safety_identifier, body.user)

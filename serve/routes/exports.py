@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from feedback.archive import Archive
@@ -22,7 +22,7 @@ router = APIRouter(tags=["feedback"])
 def stream(
     parts: Parts,
     format: Literal["preference", "binary", "sft", "events"] = "events",  # noqa: A002 - the contract's name
-    since: str | None = None,
+    since: Annotated[str | None, Query(json_schema_extra={"format": "moment"})] = None,
     alias: str | None = None,
 ) -> StreamingResponse:
     """What is archived, streamed. ``since``: Unix seconds, or a date and time of ISO 8601."""

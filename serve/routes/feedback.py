@@ -14,14 +14,14 @@ from serve.auth import ChatCaller
 from serve.errors import NotFound
 from serve.gateway import Gateway
 from serve.metrics import OTHER
-from serve.routes.parts import Parts, User, json_answer, limited_subject
+from serve.routes.parts import Parts, User, json_answer, kept_too, limited_subject
 from serve.saying import said, say_once, verified
 from serve.schemas.feedback import VoteAnswer, VoteBody, VoteHeld
 
 router = APIRouter(tags=["feedback"])
 
 
-@router.post("/v1/feedback", status_code=201, response_model=VoteAnswer)
+@router.post("/v1/feedback", status_code=201, response_model=VoteAnswer, responses=kept_too(VoteAnswer))
 async def vote(body: VoteBody, request: Request, caller: ChatCaller, parts: Parts) -> Response:
     """Keep a thumb. Answered only when it is on a disk; the last one said counts."""
     subject = limited_subject(parts, caller, request, body.safety_identifier, body.user)
@@ -59,7 +59,7 @@ def held(response_id: str, request: Request, caller: ChatCaller, parts: Parts, u
     return json_answer(answer)
 
 
-@router.delete("/v1/feedback/{response_id}", response_model=VoteAnswer)
+@router.delete("/v1/feedback/{response_id}", response_model=VoteAnswer, responses=kept_too(VoteAnswer))
 async def take_back(
     response_id: str, request: Request, caller: ChatCaller, parts: Parts, user: User = None
 ) -> Response:

@@ -15,7 +15,7 @@ from feedback.events import Label, Report
 from feedback.ids import feedback_id, new_event_id
 from serve.auth import PRODUCT, AnnotateCaller, ChatCaller
 from serve.gateway import Gateway
-from serve.routes.parts import Parts, json_answer, limited_subject, listing
+from serve.routes.parts import Parts, json_answer, kept_too, limited_subject, listing
 from serve.saying import reused, said, say, say_once, verified
 from serve.schemas.base import Listing
 from serve.schemas.feedback import LabelAnswer, LabelBody, ReportBody, ReportShown, VerdictBody
@@ -23,7 +23,7 @@ from serve.schemas.feedback import LabelAnswer, LabelBody, ReportBody, ReportSho
 router = APIRouter(tags=["feedback"])
 
 
-@router.post("/v1/labels", status_code=201, response_model=LabelAnswer)
+@router.post("/v1/labels", status_code=201, response_model=LabelAnswer, responses=kept_too(LabelAnswer))
 async def label(body: LabelBody, request: Request, caller: AnnotateCaller, parts: Parts) -> Response:
     """Keep a rater's scores of one response, by criterion."""
     subject = limited_subject(parts, caller, request, body.safety_identifier, body.user)
@@ -42,7 +42,7 @@ async def label(body: LabelBody, request: Request, caller: AnnotateCaller, parts
     return json_answer(answer, kept.code)
 
 
-@router.post("/v1/reports", status_code=201, response_model=ReportShown)
+@router.post("/v1/reports", status_code=201, response_model=ReportShown, responses=kept_too(ReportShown))
 async def report(body: ReportBody, request: Request, caller: ChatCaller, parts: Parts) -> Response:
     """Say that a response is unsafe: training leaves it out until the report is dismissed."""
     subject = limited_subject(parts, caller, request, body.safety_identifier, body.user)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import Depends, Query, Request, Response
+from pydantic import BaseModel
 
 from serve.auth import Caller
 from serve.chat_request import MAX_IDENTIFIER
@@ -31,6 +32,14 @@ def json_answer(body: Any, status: int = 200, headers: Mapping[str, str] | None 
         media_type="application/json",
         headers=dict(headers) if headers else None,
     )
+
+
+def kept_too(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """How feedback is answered besides 201."""
+    return {
+        200: {"model": model, "description": "It was said before; what was said last counts"},
+        202: {"model": model, "description": "The store is away: it is on this gateway's disk"},
+    }
 
 
 def listing(data: list[Any]) -> dict[str, Any]:

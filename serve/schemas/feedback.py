@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from serve.schemas.base import Body, Comment, Criterion, FromUser, Id, Reasons, Unit
 
@@ -46,11 +46,33 @@ class VoteHeld(VoteSaid):
     history: list[VoteSaid]
 
 
+_ONE_OF_TWO: dict[str, Any] = {  # a side of a comparison, or a ranking
+    "oneOf": [
+        {
+            "required": ["comparison_id", "preferred"],
+            "properties": {
+                "comparison_id": {"type": "string"},
+                "preferred": {"enum": [0, 1, "tie", "both_bad"]},
+                "ranking": {"type": "null"},
+            },
+        },
+        {
+            "required": ["ranking"],
+            "properties": {
+                "ranking": {"type": "array", "minItems": 1},
+                "preferred": {"type": "null"},
+            },
+        },
+    ]
+}
+
+
 class ComparisonBody(FromUser):
     """A preference: ``preferred`` over the two sides of ``comparison_id``, or a ranking of responses to one
     prompt.
     """
 
+    model_config = ConfigDict(json_schema_extra=_ONE_OF_TWO)
     comparison_id: Id | None = None
     preferred: Literal[0, 1, "tie", "both_bad"] | None = None
     ranking: Annotated[list[Annotated[list[Id], Field(min_length=1)]], Field(max_length=16)] | None = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
-from serve.schemas.base import Body, Criterion, Finite, Name, Unit, Weight
+from feedback.thresholds import json_schema_of_thresholds
+from serve.schemas.base import Body, Criterion, Finite, Name, Unit, Version, Weight
 
 
 class AliasPatch(Body):
@@ -15,8 +16,11 @@ class AliasPatch(Body):
     guidelines: Annotated[str, Field(max_length=32_000)] | None = None
     criteria: Annotated[dict[Criterion, Weight], Field(max_length=32)] | None = None
     mode: Literal["auto", "approve", "off"] | None = None
-    thresholds: Annotated[dict[Criterion, Finite], Field(max_length=64)] | None = None
-    version: Annotated[int, Field(ge=0)] | None = Field(
+    thresholds: (
+        Annotated[dict[Criterion, Finite], Field(max_length=64), WithJsonSchema(json_schema_of_thresholds())]
+        | None
+    ) = None
+    version: Version | None = Field(
         default=None, description="the version that was read; absent: the newest is changed"
     )
 
@@ -103,7 +107,7 @@ class ExperimentPatch(Body):
     shares: dict[Name, Unit] | None = None
     status: Literal["running", "stopped"] | None = None
     reason: Annotated[str, Field(max_length=500)] | None = None
-    version: Annotated[int, Field(ge=0)] | None = None
+    version: Version | None = None
 
 
 class ArmShown(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import openai
-from cases import DAYS, HASTY_URL, KEY, QUESTION, URL, case, main, raises
+from cases import COMPACT, DAYS, HASTY_URL, KEY, QUESTION, URL, case, main, raises
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
@@ -25,7 +25,7 @@ def hours(day: Literal["monday", "sunday"]) -> str:
 
 
 def model(**more: Any) -> ChatOpenAI:
-    said = {"model": "heed", "temperature": 0, "max_tokens": 200, "max_retries": 0, "timeout": 60}
+    said = {"model": "heed", **COMPACT, "max_retries": 0, "timeout": 60}
     return ChatOpenAI(**{**said, "base_url": URL, "api_key": KEY, **more})
 
 
@@ -83,7 +83,7 @@ def content_in_parts_is_understood() -> None:
 
 @case
 def a_bound_tool_is_called_and_its_result_goes_back() -> None:
-    bound = model().bind_tools([hours], tool_choice="hours")
+    bound = model().bind_tools([hours], tool_choice="hours", strict=True)
     said = bound.invoke(QUESTION)
     (call,) = said.tool_calls
     assert call["name"] == "hours"
@@ -118,7 +118,11 @@ def structured_output_by_schema() -> None:
 
 @case
 def structured_output_by_a_call() -> None:
-    said = model().with_structured_output(Hours, method="function_calling", include_raw=True).invoke(QUESTION)
+    said = (
+        model()
+        .with_structured_output(Hours, method="function_calling", strict=True, include_raw=True)
+        .invoke(QUESTION)
+    )
     assert said["parsing_error"] is None
     assert said["parsed"].day in DAYS
     assert isinstance(said["raw"], AIMessage)

@@ -7,7 +7,7 @@ import json
 from typing import Any, Literal
 
 import litellm
-from cases import DAYS, GREEDY, HASTY_URL, HOURS, KEY, MESSAGES, NAMED, URL, case, main, raises
+from cases import COMPACT, DAYS, GREEDY, HASTY_URL, HOURS, KEY, MESSAGES, NAMED, URL, case, main, raises
 from pydantic import BaseModel
 
 PROVIDERS = ("openai/heed", "hosted_vllm/heed")
@@ -29,7 +29,7 @@ def ask(**more: Any) -> Any:
 
 
 def text_of(chunks: list[Any]) -> str:
-    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
 
 @case
@@ -62,19 +62,19 @@ async def async_chats_and_streams_work() -> None:
 
 @case
 def a_tool_is_called_and_its_result_goes_back() -> None:
-    for provider in PROVIDERS:
-        message = ask(model=provider, tools=[HOURS], tool_choice=NAMED, max_tokens=200).choices[0].message
-        (call,) = message.tool_calls
-        assert json.loads(call.function.arguments)["day"] in DAYS
-        told = {"role": "tool", "tool_call_id": call.id, "name": "hours", "content": "8 to 6"}
-        for said in (message, message.model_dump()):
-            again = ask(model=provider, messages=[*MESSAGES, said, told], tools=[HOURS], tool_choice="none")
-            assert again.choices[0].message.content
+    # Not by "hosted_vllm", which takes "strict" out of the tools: the starter model then writes no sense.
+    message = ask(tools=[HOURS], tool_choice=NAMED, **COMPACT).choices[0].message
+    (call,) = message.tool_calls
+    assert json.loads(call.function.arguments)["day"] in DAYS
+    told = {"role": "tool", "tool_call_id": call.id, "name": "hours", "content": "8 to 6"}
+    for said in (message, message.model_dump()):
+        again = ask(messages=[*MESSAGES, said, told], tools=[HOURS], tool_choice="none")
+        assert again.choices[0].message.content
 
 
 @case
 def tool_calls_are_streamed() -> None:
-    chunks = list(ask(tools=[HOURS], tool_choice="required", max_tokens=200, stream=True))
+    chunks = list(ask(tools=[HOURS], tool_choice="required", stream=True, **COMPACT))
     gathered: Any = litellm.stream_chunk_builder(chunks, messages=MESSAGES)
     (call,) = gathered.choices[0].message.tool_calls
     assert call.function.name == "hours"
@@ -84,7 +84,7 @@ def tool_calls_are_streamed() -> None:
 @case
 def a_pydantic_model_is_the_format() -> None:
     for provider in PROVIDERS:
-        said = ask(model=provider, response_format=Hours, max_tokens=200).choices[0].message.content
+        said = ask(model=provider, response_format=Hours, **COMPACT).choices[0].message.content
         assert Hours.model_validate_json(said).day in DAYS
 
 

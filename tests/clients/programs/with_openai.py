@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import openai
 from cases import (
+    COMPACT,
     DAYS,
     GREEDY,
     HASTY_URL,
@@ -33,6 +34,10 @@ class Hours(BaseModel):
     """Opening hours of a day."""
 
     day: Literal["monday", "sunday"]
+
+
+def ask_compact(**more: Any) -> Any:
+    return ask(**{**COMPACT, **more})
 
 
 def ask(**more: Any) -> Any:
@@ -106,37 +111,35 @@ def raw_answers_carry_a_request_id() -> None:
 
 @case
 def parse_gives_a_pydantic_model() -> None:
-    answer = chat.parse(model="heed", messages=MESSAGES, response_format=Hours, temperature=0, max_tokens=200)
+    answer = chat.parse(model="heed", messages=MESSAGES, response_format=Hours, **COMPACT)
     assert answer.choices[0].message.parsed.day in DAYS
 
 
 @case
 def a_strict_schema_is_kept_whole_and_streamed() -> None:
-    asked = {"response_format": {"type": "json_schema", "json_schema": STRICT}, "max_tokens": 200}
-    whole = ask(**asked).choices[0].message.content
+    asked = {"response_format": {"type": "json_schema", "json_schema": STRICT}}
+    whole = ask_compact(**asked).choices[0].message.content
     assert json.loads(whole)["day"] in DAYS
-    assert json.loads(text_of(list(ask(**asked, stream=True))))["day"] in DAYS
+    assert text_of(list(ask_compact(**asked, stream=True))) == whole
 
 
 @case
 def the_stream_helper_parses_a_model() -> None:
-    with chat.stream(
-        model="heed", messages=MESSAGES, response_format=Hours, temperature=0, max_tokens=200
-    ) as stream:
+    with chat.stream(model="heed", messages=MESSAGES, response_format=Hours, **COMPACT) as stream:
         final = stream.get_final_completion()
     assert final.choices[0].message.parsed.day in DAYS
 
 
 @case
 def json_object_answers_an_object() -> None:
-    answer = ask(response_format={"type": "json_object"}, max_tokens=60).choices[0]
+    answer = ask_compact(response_format={"type": "json_object"}, max_tokens=60).choices[0]
     assert answer.message.content.startswith("{")
     assert answer.finish_reason == "length" or isinstance(json.loads(answer.message.content), dict)
 
 
 @case
 def a_named_tool_is_called() -> None:
-    (choice,) = ask(tools=[HOURS], tool_choice=NAMED, max_tokens=200).choices
+    (choice,) = ask_compact(tools=[HOURS], tool_choice=NAMED).choices
     (call,) = choice.message.tool_calls
     assert (call.type, call.function.name) == ("function", "hours")
     assert json.loads(call.function.arguments)["day"] in DAYS
@@ -145,14 +148,14 @@ def a_named_tool_is_called() -> None:
 
 @case
 def a_required_tool_is_called() -> None:
-    answer = ask(tools=[HOURS], tool_choice="required", parallel_tool_calls=False, max_tokens=200)
+    answer = ask_compact(tools=[HOURS], tool_choice="required", parallel_tool_calls=False)
     (call,) = answer.choices[0].message.tool_calls
     assert json.loads(call.function.arguments)["day"] in DAYS
 
 
 @case
 def tool_calls_are_streamed_in_pieces() -> None:
-    chunks = list(ask(tools=[HOURS], tool_choice=NAMED, max_tokens=200, stream=True))
+    chunks = list(ask_compact(tools=[HOURS], tool_choice=NAMED, stream=True))
     pieces = [piece for chunk in chunks for piece in chunk.choices[0].delta.tool_calls or ()]
     assert {piece.index for piece in pieces} == {0}
     assert [piece.function.name for piece in pieces if piece.function.name] == ["hours"]
@@ -167,8 +170,7 @@ def a_pydantic_tool_is_parsed_whole_and_streamed() -> None:
         "messages": MESSAGES,
         "tools": [openai.pydantic_function_tool(Hours, name="hours")],
         "tool_choice": NAMED,
-        "temperature": 0,
-        "max_tokens": 200,
+        **COMPACT,
     }
     (call,) = chat.parse(**asked).choices[0].message.tool_calls
     assert call.function.parsed_arguments.day in DAYS
@@ -179,7 +181,7 @@ def a_pydantic_tool_is_parsed_whole_and_streamed() -> None:
 
 @case
 def a_tools_result_goes_back() -> None:
-    message = ask(tools=[HOURS], tool_choice=NAMED, max_tokens=200).choices[0].message
+    message = ask_compact(tools=[HOURS], tool_choice=NAMED).choices[0].message
     told = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "8 to 6"}
     for said in (message, message.model_dump(), message.to_dict()):
         assert (
@@ -303,7 +305,9 @@ def a_limit_raises_or_is_waited_for() -> None:
 
 @case
 def a_time_out_and_a_stream_left_early_leave_the_client_usable() -> None:
-    raises(openai.APITimeoutError, client.with_options(timeout=0.001).models.list)
+    hurried = client.with_options(timeout=0.05).chat.completions
+    long = {"model": "heed", "messages": MESSAGES, "max_tokens": 400, "extra_body": {"ignore_eos": True}}
+    raises(openai.APITimeoutError, lambda: hurried.create(**long))
     with ask(stream=True, max_tokens=200) as stream:
         assert next(iter(stream)).id
     assert ask().choices
