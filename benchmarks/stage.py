@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +41,18 @@ def published(registry: RedisRegistry, data_dir: Path, count: int) -> tuple[str,
 
 
 @contextmanager
-def stage(folder: Path, adapters: int = 0) -> Iterator[Stage]:
-    """Everything up and ready, down again at the end."""
+def stage(
+    folder: Path,
+    adapters: int = 0,
+    settings: Mapping[str, str] | None = None,
+    engine: Mapping[str, str] | None = None,
+) -> Iterator[Stage]:
+    """Everything up and ready, down again at the end. ``settings`` and ``engine`` add to the environments of the
+    gateway and of the engine.
+    """
     data, port = folder / "data", free_port()
     data.mkdir(parents=True, exist_ok=True)
-    with valkey_server(folder / "valkey") as (redis_url, _), engine_server(folder) as engine_url:
+    with valkey_server(folder / "valkey") as (redis_url, _), engine_server(folder, env=engine) as engine_url:
         registry = RedisRegistry(connect(redis_url))
         registry.put_alias(AliasRecord(name="heed"))
         ids = published(registry, data, adapters)
@@ -55,6 +62,7 @@ def stage(folder: Path, adapters: int = 0) -> Iterator[Stage]:
             "HEED_REDIS_URL": redis_url,
             "HEED_ENGINE_URLS": engine_url,
             "HEED_PORT": str(port),
+            **(settings or {}),
         }
         with process([sys.executable, "-m", "serve"], folder / "gateway.log", env):
             wait_until(lambda: answers(f"{url}/readyz"), 60, "the gateway", folder / "gateway.log")

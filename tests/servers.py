@@ -124,7 +124,11 @@ ENGINE_ENV = {
 
 @contextmanager
 def engine_server(
-    folder: Path, model: Path = STARTER, dtype: str = "float32", port: int | None = None
+    folder: Path,
+    model: Path = STARTER,
+    dtype: str = "float32",
+    port: int | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """A stock vLLM OpenAI server on the CPU. float32, so that texts can be compared. Yields its URL."""
     port = port or free_port()
@@ -135,7 +139,7 @@ def engine_server(
     command += ["--enforce-eager", "--max-model-len", "1024"]
     command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
     log = folder / "engine.log"
-    with process(command, log, ENGINE_ENV):
+    with process(command, log, {**ENGINE_ENV, **(env or {})}):
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: answers(f"{url}/health"), 240, "the engine", log)
         yield url

@@ -154,9 +154,9 @@ def _error(status: int, message: str) -> web.Response:
 
 
 @asynccontextmanager
-async def fake_engine() -> AsyncIterator[FakeEngine]:
+async def fake_engine(fake: FakeEngine | None = None) -> AsyncIterator[FakeEngine]:
     """A fake engine on a free port."""
-    fake = FakeEngine()
+    fake = fake or FakeEngine()
 
     @web.middleware
     async def seeing(request: web.Request, handler: Handler) -> web.StreamResponse:
