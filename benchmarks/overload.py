@@ -1,12 +1,13 @@
 """Three times the capacity: how long do users of high priority wait for their first token, and what are others told?
 
-    python -m benchmarks.overload --places 4 --seconds 12 --rounds 3
+    python -m benchmarks.overload --places 8 --reserve 0.75 --low 0.125
 
 A real vLLM engine with the starter model, a real Valkey, a real gateway that lets ``--places`` chats at once to the
-engine. First the capacity: chats a second that clients of priority normal get who ask without a pause. Then, in
-turns, three phases of the same length: *alone*, a few users of priority high chat with pauses; *overload*, they chat
-on while clients of priority normal offer three times the capacity as a Poisson stream that waits for nobody;
-*rollouts*, they chat on while clients of priority low ask without a pause. Each phase begins when the engine is idle.
+engine: those of priority normal only while fewer than the rest of ``--reserve`` are there, those of priority low only
+while fewer than ``--low``. First the capacity: chats a second that clients of priority normal get, as many as they
+have places, who ask without a pause. Then, in turns, three phases of the same length: *alone*, a few users of priority
+high chat with pauses; *overload*, they chat on while clients of priority normal offer three times the capacity as a
+Poisson stream that waits for nobody; *rollouts*, they chat on while clients of priority low ask without a pause.
 """
 
 from __future__ import annotations
@@ -145,22 +146,28 @@ async def measure(url: str, keys: dict[str, str], told: argparse.Namespace) -> R
             await high.ask(Heard(), 48)
         busy = Heard()
         until = time.monotonic() + told.seconds
-        await asyncio.gather(*(without_pause(normal, busy, until, 48) for _ in range(told.places)))
+        await asyncio.gather(*(without_pause(normal, busy, until, 48) for _ in range(shared(told))))
         capacity = busy.codes[200] / told.seconds
-        heard = {name: Heard() for name in ("alone", "overload", "rollouts", "rest", "rollouts' own")}
+        heard = {name: Heard() for name in ("alone", "overload", "rollouts", "rest", "batch")}
 
         async def overload(until: float) -> None:
             await poisson(normal, heard["rest"], until, OVERLOAD * capacity)
 
         async def rollouts(until: float) -> None:
-            own = heard["rollouts' own"]
+            own = heard["batch"]
             await asyncio.gather(*(without_pause(low, own, until, 96) for _ in range(ROLLOUTS)))
 
         for _ in range(told.rounds):
             heard["alone"].add(await phase(high, told.seconds))
             heard["overload"].add(await phase(high, told.seconds, overload))
             heard["rollouts"].add(await phase(high, told.seconds, rollouts))
-    return {"places": told.places, "capacity": capacity, **{name: row(one) for name, one in heard.items()}}
+    places = {"places": told.places, "shared": shared(told), "low": max(1, int(told.low * told.places))}
+    return {**places, "capacity": capacity, **{name: row(one) for name, one in heard.items()}}
+
+
+def shared(told: argparse.Namespace) -> int:
+    """Places that priority normal may take."""
+    return max(1, int((1 - told.reserve) * told.places))
 
 
 def row(heard: Heard) -> Row:
@@ -180,7 +187,9 @@ def run(arguments: Sequence[str]) -> list[Row]:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--places", type=int, default=4, help="HEED_ENGINE_CHATS")
+    parser.add_argument("--places", type=int, default=8, help="HEED_ENGINE_CHATS")
+    parser.add_argument("--reserve", type=float, default=0.75, help="HEED_HIGH_RESERVE")
+    parser.add_argument("--low", type=float, default=0.125, help="HEED_LOW_SHARE")
     parser.add_argument("--seconds", type=float, default=12.0, help="of each phase")
     parser.add_argument("--rounds", type=int, default=3)
     told = parser.parse_args(arguments)
@@ -189,7 +198,12 @@ def run(arguments: Sequence[str]) -> list[Row]:
         tempfile.TemporaryDirectory() as folder,
         stage(
             Path(folder),
-            settings={"HEED_ENGINE_CHATS": str(told.places), **UNBOUNDED},
+            settings={
+                "HEED_ENGINE_CHATS": str(told.places),
+                "HEED_HIGH_RESERVE": str(told.reserve),
+                "HEED_LOW_SHARE": str(told.low),
+                **UNBOUNDED,
+            },
             engine=ONE_CORE,
         ) as at,
     ):
@@ -211,25 +225,31 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
         first = found[name]["first_p99_seconds"]
         return f"{1000 * first:.0f} ms = {first / alone:.2f} ×"
 
-    rest, codes = found["rest"], found["rest"]["codes"]
-    refused = sum(count for code, count in codes.items() if code in ("429", "503"))
-    wrong = sum(count for code, count in codes.items() if code not in ("200", "429", "503"))
+    def counted(name: str) -> tuple[int, int, int]:
+        codes = found[name]["codes"]
+        refused = codes.get("429", 0) + codes.get("503", 0)
+        return codes.get("200", 0), refused, sum(codes.values()) - codes.get("200", 0) - refused
+
+    places = f"{found['places']} places on the engine, {found['shared']} for priority normal"
+    served, refused, wrong = counted("overload")
+    rest_served, rest_refused, rest_wrong = counted("rest")
+    batch, _, _ = counted("batch")
     return [
         Figure(
-            f"first token of high-priority users at 3 × the capacity, p99, {found['places']} places an engine",
-            against("overload"),
+            f"first token of high-priority users at 3 × the capacity, p99 ({places})",
+            f"{against('overload')}; {refused + wrong} of {served + refused + wrong} not served",
             f"without load: {1000 * alone:.0f} ms",
         ),
         Figure(
             "the rest at 3 × the capacity",
-            f"{codes.get('200', 0)} served, {refused} told 429 or 503 with Retry-After, {wrong} else",
+            f"{rest_served} served, {rest_refused} told 429 or 503 with Retry-After, {rest_wrong} else",
             f"capacity {found['capacity']:.1f} chats a second; first token of those served, "
-            f"p99 {1000 * rest['first_p99_seconds']:.0f} ms",
+            f"p99 {1000 * found['rest']['first_p99_seconds']:.0f} ms",
         ),
         Figure(
-            "first token of the users beside rollouts of priority low, p99",
+            f"first token of the users beside rollouts of priority low, p99 (low may take {found['low']})",
             against("rollouts"),
-            f"without load: {1000 * alone:.0f} ms",
+            f"without load: {1000 * alone:.0f} ms; {batch} rollouts served",
         ),
     ]
 

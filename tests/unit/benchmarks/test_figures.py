@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import loop, rounds, start, swaps, votes
+from benchmarks import loop, overload, rounds, start, swaps, votes
 from benchmarks.results import Figure, Row
 
 SWAPS: Row = {
@@ -89,3 +89,24 @@ def test_rounds_are_a_line_a_preference_and_seed() -> None:
     told_of = rounds.figures(rows)
     assert [figure.heed for figure in told_of] == ["50%, 71%", "75%, 75%", "50%", "75%"]
     assert "after 50, 100 votes, `brief`, seed 0" in told_of[0].what
+
+
+def test_overload_tells_ratios_refusals_and_what_was_neither() -> None:
+    def heard(p99: float, **codes: int) -> Row:
+        told = {name.strip("_"): count for name, count in codes.items()}
+        return {"codes": told, "without_retry_after": 0, "first_p99_seconds": p99}
+
+    row: Row = {
+        "places": 8, "shared": 2, "low": 1, "capacity": 10.0,
+        "alone": heard(0.02, _200=100), "overload": heard(0.03, _200=90, _503=2, _599=1),
+        "rest": heard(0.05, _200=40, _429=3, _503=50, _408=1), "rollouts": heard(0.022, _200=100),
+        "batch": heard(0.1, _200=7),
+    }  # fmt: skip
+    assert told(overload.figures([row])) == [
+        ("30 ms = 1.50 ×; 3 of 93 not served", "without load: 20 ms"),
+        (
+            "40 served, 53 told 429 or 503 with Retry-After, 1 else",
+            "capacity 10.0 chats a second; first token of those served, p99 50 ms",
+        ),
+        ("22 ms = 1.10 ×", "without load: 20 ms; 7 rollouts served"),
+    ]
