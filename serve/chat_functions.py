@@ -32,14 +32,16 @@ def read_tools(value: Any, where: str) -> list[dict[str, Any]]:
     if not isinstance(value, list) or len(value) > MAX_TOOLS:
         raise BadField(where, f"must be a list of at most {MAX_TOOLS} tools")
     tools: list[dict[str, Any]] = []
+    size = 0
     for index, tool in enumerate(value):
         function = tool.get("function") if isinstance(tool, dict) else None
         if not isinstance(function, dict) or tool.get("type") != "function":
             raise BadField(f"{where}[{index}]", 'must be {"type": "function", "function": {…}}')
         kept = _described(function, "parameters", f"{where}[{index}].function", MAX_REPEAT_OF_TOOLS)
         tools.append({"type": "function", "function": kept})
-    if sum(size_of(tool["function"].get("parameters", {})) for tool in tools) > MAX_PARTS_OF_TOOLS:
-        raise BadField(where, f"have schemas of over {MAX_PARTS_OF_TOOLS} keys and items together")
+        size += size_of(kept.get("parameters", {}), MAX_PARTS_OF_TOOLS)
+        if size > MAX_PARTS_OF_TOOLS:
+            raise BadField(where, f"have schemas of over {MAX_PARTS_OF_TOOLS} keys and items together")
     return tools
 
 

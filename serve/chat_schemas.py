@@ -29,19 +29,24 @@ def read_schema(value: Any, where: str, repeat: int = MAX_REPEAT) -> dict[str, A
     """The schema as it is. Raises BadField; ``repeat`` is the largest count that a pattern may have."""
     if not isinstance(value, dict):
         raise BadField(where, "must be an object")
+    if size_of(value, MAX_PARTS) > MAX_PARTS:  # before all else, which takes longer
+        raise BadField(where, f"has over {MAX_PARTS} keys and items")
     if not is_within(MAX_NESTING, value):
         raise BadField(where, f"is nested deeper than {MAX_NESTING} levels")
-    if size_of(value) > MAX_PARTS:
-        raise BadField(where, f"has over {MAX_PARTS} keys and items")
     _check_patterns(list(_patterns(value)), where, repeat)
     if _circles(value):
         raise BadField(where, "has a $ref that leads back to itself with nothing between")
     return value
 
 
-def size_of(value: Any) -> int:
-    """Keys and list items, at all levels."""
-    return sum(len(one) for one in _containers(value))
+def size_of(value: Any, most: int) -> int:
+    """Keys and list items, at all levels; counted up to somewhat over ``most``."""
+    size = 0
+    for one in _containers(value):
+        size += len(one)
+        if size > most:
+            break
+    return size
 
 
 def _check_patterns(patterns: list[str], where: str, repeat: int) -> None:
@@ -107,6 +112,8 @@ def _target(reference: str, root: dict[str, Any]) -> Any:
         name = unquote(step).replace("~1", "/").replace("~0", "~")
         if isinstance(at, dict):
             at = at.get(name)
+        elif isinstance(at, list) and name.isdecimal() and len(name) < 5 and int(name) < len(at):
+            at = at[int(name)]
         else:
-            at = at[int(name)] if isinstance(at, list) and name in map(str, range(len(at))) else None
+            return None
     return at

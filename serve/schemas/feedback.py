@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from serve.schemas.base import Body, Comment, Criterion, FromUser, Id, Reasons, Unit
+from serve.schemas.base import Body, Comment, Criterion, FromUser, Id, Reasons, Unit, at_most
 
 
 class VoteBody(FromUser):
@@ -75,7 +75,9 @@ class ComparisonBody(FromUser):
     model_config = ConfigDict(json_schema_extra=_ONE_OF_TWO)
     comparison_id: Id | None = None
     preferred: Literal[0, 1, "tie", "both_bad"] | None = None
-    ranking: Annotated[list[Annotated[list[Id], Field(min_length=1)]], Field(max_length=16)] | None = None
+    ranking: (
+        Annotated[list[Annotated[list[Id], Field(min_length=1, max_length=16)]], Field(max_length=16)] | None
+    ) = None
     reasons: Reasons = Field(default_factory=list)
     comment: Comment | None = None
 
@@ -102,7 +104,7 @@ class LabelBody(FromUser):
     """Scores of one response by criterion."""
 
     response_id: Id
-    labels: Annotated[dict[Criterion, Unit], Field(min_length=1, max_length=32)]
+    labels: Annotated[dict[Criterion, Unit], Field(min_length=1, max_length=32), at_most(32)]
 
 
 class LabelAnswer(BaseModel):

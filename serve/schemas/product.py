@@ -7,17 +7,22 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from feedback.thresholds import json_schema_of_thresholds
-from serve.schemas.base import Body, Criterion, Finite, Name, Unit, Version, Weight
+from serve.schemas.base import Body, Criterion, Finite, Name, Unit, Version, Weight, at_most
 
 
 class AliasPatch(Body):
     """Fields to change; absent ones stay."""
 
     guidelines: Annotated[str, Field(max_length=32_000)] | None = None
-    criteria: Annotated[dict[Criterion, Weight], Field(max_length=32)] | None = None
+    criteria: Annotated[dict[Criterion, Weight], Field(max_length=32), at_most(32)] | None = None
     mode: Literal["auto", "approve", "off"] | None = None
     thresholds: (
-        Annotated[dict[Criterion, Finite], Field(max_length=64), WithJsonSchema(json_schema_of_thresholds())]
+        Annotated[
+            dict[Criterion, Finite],
+            Field(max_length=64),
+            at_most(64),
+            WithJsonSchema(json_schema_of_thresholds()),
+        ]
         | None
     ) = None
     version: Version | None = Field(
@@ -88,7 +93,7 @@ class ArmBody(Body):
     name: Name
     adapter: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="absent: base")
     share: Unit
-    sampling: Annotated[dict[str, Any], Field(max_length=16)] | None = Field(
+    sampling: Annotated[dict[str, Any], Field(max_length=16), at_most(16)] | None = Field(
         default=None, description="temperature, top_p, max_tokens, seed and penalties, in place of the chat's"
     )
 
@@ -104,7 +109,7 @@ class ExperimentBody(Body):
 class ExperimentPatch(Body):
     """Ramp (new shares by arm name) or stop."""
 
-    shares: dict[Name, Unit] | None = None
+    shares: Annotated[dict[Name, Unit], Field(max_length=16), at_most(16)] | None = None
     status: Literal["running", "stopped"] | None = None
     reason: Annotated[str, Field(max_length=500)] | None = None
     version: Version | None = None

@@ -61,6 +61,7 @@ class Served:
     keyed: int  # the same gateway with ADMIN as its only key
     engine: FakeEngine
     logged: list[str]
+    folder: Path  # the data directory
 
     def raw(
         self, data: bytes, *, port: int | None = None, seconds: float = 10.0, leaving: bool = False
@@ -130,7 +131,7 @@ def serving(folder: Path, redis_url: str) -> Iterator[Served]:
             for more in ({}, {"admin_key": ADMIN, "subject_rate": 0.0}):
                 gateway = running(folder, engines=[engine.url], redis_url=redis_url, **more)
                 ports.append(int((await held.enter_async_context(gateway)).url.rpartition(":")[2]))
-            made.append(Served(*ports, engine, ear.lines))
+            made.append(Served(*ports, engine, ear.lines, folder))
             ready.set()
             await stop.wait()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import string
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -89,6 +90,36 @@ def test_any_body_is_answered(served: Served, data: bytes, path: str) -> None:
 def test_any_feedback_is_refused_as_unprocessable_or_unknown(served: Served, data: bytes, path: str) -> None:
     answer = served.ask("POST", f"/v1/{path}", data)
     assert answer.error[0] in {404, 422}
+
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+ADDRESSES = [
+    "", "docs", "static", "healthz", "metrics", "openapi.json", "v1/models", "v1/feedback", "v1/feedback/export",
+    "v1/comparisons", "v1/labels", "v1/reports", "v1/me", "v1/me/receipts", "v1/annotations/next", "v1/adapters",
+    "v1/experiments", "v1/loop", "v1/engines",
+]  # fmt: skip
+QUERIES = ["user", "alias", "since", "format", "state", "limit", "x"]
+ANY = st.text(max_size=12) | st.sampled_from(
+    ["heed", "*", "..", "nan", "1e999", "-1", "0001-01-01T00:00:00+23:59", "all", "events", "preference"]
+)
+
+
+@EACH
+@given(
+    method=st.sampled_from(METHODS),
+    path=st.tuples(st.sampled_from(ADDRESSES), st.lists(ANY, max_size=2)),
+    query=st.lists(st.tuples(st.sampled_from(QUERIES), ANY), max_size=3),
+)
+def test_any_address_is_answered(
+    served: Served, method: str, path: tuple[str, list[str]], query: list[tuple[str, str]]
+) -> None:
+    steps = "/".join([path[0], *(quote(step.encode("utf-8", "replace"), safe="") for step in path[1])])
+    asked = urlencode([(name, value.encode("utf-8", "replace")) for name, value in query])
+    seen = len(served.engine.seen)
+    answer = served.ask(method, f"/{steps}?{asked}", {} if method in {"POST", "PUT", "PATCH"} else None)
+    assert 200 <= answer.status < 500
+    assert answer.status < 400 or method == "HEAD" or answer.error[2]
+    assert served.engine.seen[seen:] == [] or path[0] == "v1/annotations/next"
 
 
 TOKEN = st.text(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~", min_size=1, max_size=20)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
 import pytest
 
+from feedback.ids import Secrets, mint_comparison, mint_response, subject_of
 from tests.attacks.serving import ADMIN, CANARY, GOOD, Answer, Served
 
 GONE = (404, None, "response_not_found")
@@ -243,7 +245,7 @@ def test_a_name_that_could_be_something_else_is_none(served: Served, name: str) 
         ("comparisons", '{"comparison_id":"x","preferred":true}', "preferred"),
         ("comparisons", '{"comparison_id":"x","preferred":2}', "preferred"),
         ("comparisons", '{"ranking":' + json.dumps([["x"]] * 17) + "}", "ranking"),
-        ("comparisons", '{"ranking":' + json.dumps([["x"] * 100_000]) + "}", "ranking"),
+        ("comparisons", '{"ranking":' + json.dumps([["x"] * 100_000]) + "}", "ranking.0"),
         ("adapters", '{"path":"/etc/passwd"}', "path"),
         ("adapters", '{"path":"../../../etc"}', "path"),
         ("adapters", '{"path":"http://evil.example/adapter"}', "path"),
@@ -257,3 +259,52 @@ def test_what_cannot_be_kept_is_named(served: Served, path: str, body: str, fiel
         status, named, _ = served.ask("POST", f"/v1/{path}", body.encode()).error
     assert status == 422
     assert field in {None, named}
+
+
+MANY = json.dumps({f"K{n}": -2 for n in range(60_000)})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field"),
+    [
+        ("POST", "feedback", '{"response_id":"x","rating":"up",' + MANY[1:], "body"),
+        ("POST", "labels", '{"response_id":"x","labels":' + MANY + "}", "labels"),
+        ("POST", "comparisons", '{"ranking":[' + json.dumps([1] * 250_000) + "]}", "ranking.0"),
+        ("POST", "comparisons", '{"ranking":' + json.dumps([[]] * 250_000) + "}", "ranking"),
+        (
+            "POST",
+            "feedback",
+            '{"response_id":"x","rating":"up","reasons":' + json.dumps([1] * 250_000) + "}",
+            "reasons",
+        ),
+        ("PATCH", "aliases/heed", '{"criteria":' + MANY + "}", "criteria"),
+        ("PATCH", "aliases/heed", '{"thresholds":' + MANY + "}", "thresholds"),
+        ("PATCH", "experiments/x", '{"shares":' + MANY + "}", "shares"),
+        ("POST", "experiments", '{"name":"x","arms":' + json.dumps([{}] * 250_000) + "}", "arms"),
+    ],
+    ids=range(9),
+)
+def test_a_great_many_of_anything_is_refused_before_each_is_looked_at(
+    served: Served, method: str, path: str, body: str, field: str
+) -> None:
+    began = time.monotonic()
+    assert served.ask(method, f"/v1/{path}", body.encode()).error == (422, field, "invalid_value")
+    assert time.monotonic() - began < 0.8, "everybody else waits for as long"
+
+
+def test_an_id_past_its_life_is_410_and_one_that_was_not_stored_409_on_every_route(served: Served) -> None:
+    secrets = Secrets.load(served.folder / "secret")
+    me = subject_of(secrets, "local", "key:")
+    old = time.time() - 31 * 86400
+    gone, fresh = mint_response(secrets, me, now=old), served.chat().json["id"]
+    unstored = served.chat(store=False).json["id"]
+    for one, status, code in ((gone, 410, "response_expired"), (unstored, 409, "response_not_stored")):
+        for _, path, body in ROUTES[:3]:
+            told = {**body, "response_id": one} if body else None
+            assert served.ask("POST", path, told).error == (status, None, code)
+        ranking = {"ranking": [[one], [fresh]]}
+        assert served.ask("POST", "/v1/comparisons", ranking).error == (status, None, code)
+    pair = mint_comparison(secrets, me, now=old)
+    answer = served.ask("POST", "/v1/comparisons", {"comparison_id": pair, "preferred": 1})
+    assert answer.error == (410, None, "response_expired")
+    assert served.ask("GET", f"/v1/feedback/{gone}").error == (404, None, "feedback_not_found")
