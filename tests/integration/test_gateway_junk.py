@@ -40,7 +40,7 @@ def arm(**sampling: Any) -> dict[str, Any]:
         ("POST", "/v1/experiments", arm(temperature=NAN), "arms.sampling.temperature"),
         ("POST", "/v1/experiments", arm(temperature=9), "arms.sampling.temperature"),
         ("POST", "/v1/experiments", arm(max_tokens=HUGE), "arms.sampling.max_tokens"),
-        ("POST", "/v1/experiments", arm(top_k=5), "arms.sampling.top_k"),
+        ("POST", "/v1/experiments", arm(min_tokens=5), "arms.sampling.min_tokens"),
         ("POST", "/v1/experiments", {"name": "e", "arms": [{**ARMS[0], "share": "0.5"}, ARMS[1]]}, "arms.0.share"),
         ("POST", "/v1/adapters", {"path": "a\0b"}, "path"),
         ("POST", "/v1/adapters", {"path": "x" * 300}, "path"),
@@ -88,7 +88,7 @@ async def test_a_path_that_cannot_be_is_not_found(up: Running, path: str) -> Non
 async def test_a_method_that_is_not_taken_says_which_are(up: Running) -> None:
     async with up.http.request("PUT", f"{up.url}/v1/aliases/heed") as answer:
         assert answer.status == 405
-        assert set(answer.headers["Allow"].split(", ")) <= {"GET", "PATCH"}
+        assert set(answer.headers["Allow"].split(", ")) <= {"GET", "HEAD", "PATCH"}
         assert (await answer.json())["error"]["code"] == "method_not_allowed"
 
 

@@ -77,7 +77,7 @@ def test_the_size_is_of_all_levels() -> None:
     ],
 )
 def test_the_worst_schema_takes_no_time_to_refuse(schema: dict[str, Any]) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(BadField):
         read_schema(schema, "schema")
-    assert time.perf_counter() - began < 0.1
+    assert time.process_time() - began < 0.2
