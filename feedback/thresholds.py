@@ -13,21 +13,28 @@ from pydantic import BaseModel, Field, ValidationError
 
 from feedback.errors import InvalidRecord
 
+MOST = 2**31 - 1  # of anything that is counted
+
 
 class Thresholds(BaseModel):
     """When a round starts, what counts in it, and what lets an adapter through."""
 
-    round_min_votes: int = Field(default=50, ge=1, description="new votes that start a round at once")
+    round_min_votes: int = Field(
+        default=50, ge=1, le=MOST, description="new votes that start a round at once"
+    )
     round_quiet_votes: int = Field(
-        default=20, ge=1, description="new votes that start one when voting pauses"
+        default=20, ge=1, le=MOST, description="new votes that start one when voting pauses"
     )
     round_quiet_seconds: float = Field(default=8.0, ge=0, description="how long a pause in voting is")
     round_starts: int = Field(
         default=8,
         ge=1,
+        le=MOST,
         description="how often one round is begun, when it fails or dies, before it is given up",
     )
-    round_max_votes: int = Field(default=20_000, ge=100, description="newest standing votes in a batch")
+    round_max_votes: int = Field(
+        default=20_000, ge=100, le=MOST, description="newest standing votes in a batch"
+    )
     subject_share: float = Field(
         default=0.05, gt=0, le=1, description="most of a batch's weight that one subject may have"
     )
@@ -37,10 +44,12 @@ class Thresholds(BaseModel):
     holdout_share: float = Field(
         default=0.1, ge=0, lt=1, description="share of prompts whose votes only judge"
     )
-    sft_min_corrections: int = Field(default=8, ge=1, description="corrections that call for fine-tuning")
-    ppo_steps: int = Field(default=24, ge=1, description="steps of a PPO run, of 128 replies each")
+    sft_min_corrections: int = Field(
+        default=8, ge=1, le=MOST, description="corrections that call for fine-tuning"
+    )
+    ppo_steps: int = Field(default=24, ge=1, le=MOST, description="steps of a PPO run, of 128 replies each")
     ppo_seconds: float = Field(default=90.0, gt=0, description="longest PPO run, seconds of wall clock")
-    gate_prompts: int = Field(default=256, ge=16, description="prompts on which the gate compares")
+    gate_prompts: int = Field(default=256, ge=16, le=MOST, description="prompts on which the gate compares")
     gate_min_kl: float = Field(
         default=0.2, ge=0, description="nats a reply from the base, at least: nearer it is the base"
     )

@@ -50,7 +50,11 @@ def read_choice(value: Any, where: str) -> Any:
     if value in ("none", "auto", "required"):
         return value
     function = value.get("function") if isinstance(value, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+    if (
+        not isinstance(function, dict)
+        or not isinstance(function.get("name"), str)
+        or value.get("type") not in (None, "function")
+    ):
         raise BadField(
             where, 'must be none, auto, required or {"type": "function", "function": {"name": "…"}}'
         )

@@ -108,6 +108,8 @@ def _tool_calls(value: Any, where: str) -> list[dict[str, Any]]:
         if not isinstance(function, dict):
             raise BadField(f"{where}[{index}].function", "must be an object")
         here = f"{where}[{index}]"
+        if call.get("type") not in (None, "function"):
+            raise BadField(f"{here}.type", "must be function")
         calls.append(
             {
                 "id": _call_id(call.get("id"), f"{here}.id"),

@@ -70,7 +70,7 @@ class ToolCall(BaseModel):
     """A call that the model made; further fields are ignored."""
 
     id: CallId
-    type: Literal["function"] = "function"
+    type: Literal["function"] | None = "function"
     function: CalledFunction
 
 
@@ -137,7 +137,7 @@ class NamedFunction(BaseModel):
 class NamedTool(BaseModel):
     """The function to call."""
 
-    type: Literal["function"] = "function"
+    type: Literal["function"] | None = "function"
     function: NamedFunction
 
 

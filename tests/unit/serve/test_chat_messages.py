@@ -51,6 +51,7 @@ def test_a_refusal_is_the_text_where_there_is_no_other() -> None:
         ({"role": "assistant", "content": "x", "refusal": 5}, "m.refusal"),
         ({"role": "assistant", "content": "x", "reasoning": 5}, "m.reasoning"),
         ({"role": "assistant", "content": None, "tool_calls": []}, "m.content"),
+        ({"role": "assistant", "tool_calls": [{**CALL, "type": "custom"}]}, "m.tool_calls[0].type"),
         ({"role": "user", "content": [{"type": ["text"], "text": "x"}]}, "m.content[0]"),
     ],
 )
