@@ -202,6 +202,7 @@ def share(seconds: float, rounds: int = 4, streams: int = 32) -> list[Row]:
             "seconds": seconds,
             "settling": 2.0,
             "max_tokens": 64,
+            "least": 3,  # events of a whole answer: the starter model can be brief
         }
         found = load("rate", targets, settings)
     alone = found["direct"]["events"] / found["direct"]["seconds"]
