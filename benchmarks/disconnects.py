@@ -15,6 +15,7 @@ import asyncio
 import json
 import random
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -193,5 +194,6 @@ def shown(row: Row) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped
     for result in run(sys.argv[1:]):
         print(json.dumps(result))

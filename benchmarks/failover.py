@@ -292,5 +292,6 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped
     for result in run(sys.argv[1:]):
         print(json.dumps(result))

@@ -20,6 +20,7 @@ import argparse
 import json
 import math
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -315,5 +316,6 @@ def compared(rows: Sequence[Row], part: str, what: str, shown: Callable[[Row], s
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped
     for result in run(sys.argv[1:]):
         print(json.dumps(result))
