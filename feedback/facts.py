@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -112,7 +111,7 @@ def _response_facts(event: Response) -> dict[str, Any]:
     shares = event.arm_shares
     return {
         "response_id": event.response_id,
-        "summary": orjson.dumps(asdict(summary_of(event))).decode(),
+        "summary": orjson.dumps(summary_of(event)).decode(),
         "comparison_id": event.comparison_id,
         "experiment": event.experiment,
         "arm": event.arm,

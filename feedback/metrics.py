@@ -64,6 +64,9 @@ TABLE: tuple[Metric, ...] = (
     _gateway("feedback_unclaimed_events", "gauge", "", "events in the log that are not archived yet"),
     _gateway("feedback_oldest_unclaimed_seconds", "gauge", "", "age of the oldest of them"),
     _gateway("events_dropped_total", "counter", "why", "responses that could not be logged; never votes"),
+    _gateway(
+        "streams_broken_total", "counter", "result", "streams whose engine broke off: continued or ended"
+    ),
     _gateway("requests_refused_total", "counter", "code", "requests refused by a limit or for want of a key"),
     _gateway("adapter_info", "gauge", "adapter state", "1 for the state the adapter is in"),
     _gateway("swaps_total", "counter", "result", "adapters made ready, rejected, or retried on an engine"),

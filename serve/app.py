@@ -18,6 +18,7 @@ from serve.middleware.cookies import OwnCookie
 from serve.middleware.headers import AnswerHeaders
 from serve.middleware.heading import HeadAsGet
 from serve.middleware.hosts import KnownHosts
+from serve.middleware.lane import Lane
 from serve.routes import (
     adapters,
     aliases,
@@ -64,7 +65,9 @@ def create_app(settings: GatewaySettings | None = None, stores: Stores | None = 
         async with running(settings, stores) as gateway:
             app.state.gateway = gateway
             await gateway.snapshot.refresh()
+            await gateway.discovery.refresh()
             await gateway.pool.check_all()
+            await gateway.pool.settle()
             yield
 
     def keyless(scope: Scope) -> bool:
@@ -80,6 +83,7 @@ def create_app(settings: GatewaySettings | None = None, stores: Stores | None = 
             Middleware(KnownHosts, allowed=settings.host_names, keyless=keyless),
             Middleware(BodyCap, most=settings.max_body_bytes),
             Middleware(OwnCookie),
+            Middleware(Lane, path=chat.PATH, endpoint=chat.chat),
             Middleware(HeadAsGet),
         ],
         redirect_slashes=False,  # a redirect would be made of the client's Host

@@ -1,31 +1,50 @@
-"""One chat from its plan to its Response event: ask an engine, fail over, and keep the record."""
+"""One chat from its plan to its Response event: ask an engine, fail over, go on elsewhere, keep the record."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import logging
+import random
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-
-import aiohttp
 
 from feedback.events import Message, Response
 from serve.chat_messages import logged_messages, with_guidelines
-from serve.engine_client import BROKEN
+from serve.continuation import (
+    MADE_BY_THE_CHAT_ROUTE,
+    Cut,
+    Repeated,
+    completion_body,
+    from_completion,
+    goes_on_from_tokens,
+    tokens_told,
+)
 from serve.engines import BASE, Engine, Pool
-from serve.errors import EngineError, EngineGarbled, EngineRefused, EngineUnreachable, Unavailable
+from serve.errors import (
+    ClientLeft,
+    EngineError,
+    EngineGarbled,
+    EngineRefused,
+    EngineUnreachable,
+    Unavailable,
+)
 from serve.limits import Limits
 from serve.metrics import Metrics, code_label
 from serve.record import Record
 from serve.routing import Plan, RouteTable
+from serve.upstream import Upstream
 from serve.writer import Writer
 
+logger = logging.getLogger(__name__)
 RECENT_PROMPTS, RECENT_PROMPT_CHARACTERS = 500, 4000
 RECENT_RESPONSES = 20_000
-DRAIN_SECONDS = 1.0
+MOST_BROKEN = (
+    2  # engines that may break under one chat; a third is spared: it may be the chat that kills them
+)
+TAKE_OVER_SECONDS = 15.0  # how long a broken stream waits for an engine that has its adapter
+SEEDS = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,35 +54,6 @@ class RecentPrompt:
     alias: str
     subject: str
     messages: tuple[Message, ...]
-
-
-@dataclass(slots=True)
-class Upstream:
-    """An engine's answer that has begun; ``close`` gives back the connection and the counts."""
-
-    answer: aiohttp.ClientResponse
-    served: str  # the model's name there
-    held: ExitStack
-    data: bytes = b""  # the first chunk of a stream, or the whole body
-
-    async def read(self) -> bytes:
-        """The next bytes; empty at the end. Raises EngineUnreachable when the stream broke."""
-        try:
-            return await self.answer.content.readany()
-        except BROKEN as error:
-            raise EngineUnreachable("the engine broke off") from error
-
-    async def drain(self) -> None:
-        """Read the end of a stream that said it is done, so that its connection can be used again."""
-        if not self.answer.content.at_eof():
-            with contextlib.suppress(EngineUnreachable, TimeoutError):
-                await asyncio.wait_for(self.read(), DRAIN_SECONDS)
-
-    def close(self) -> None:
-        """Safe to call twice. Closing before the end makes the engine stop generating."""
-        if not self.answer.closed:
-            self.answer.close()
-        self.held.close()
 
 
 class Chats:
@@ -77,7 +67,7 @@ class Chats:
 
     async def open(self, record: Record, table: RouteTable) -> Upstream:
         """Ask until an engine answers; nothing was passed on yet, so another engine, and at last another
-        adapter, may take over. The record says what really served. Raises Unavailable, EngineError.
+        adapter, may take over. The record says what really served. Raises Unavailable, EngineError, ClientLeft.
         """
         tried: set[tuple[str, str]] = set()
         planned = record.plan
@@ -88,15 +78,16 @@ class Chats:
             return any((engine.name, adapter) not in tried for engine in engines)
 
         await self.bring(planned)
-        while True:
+        while record.broken <= MOST_BROKEN:
             plan = table.fallback(planned, able)
+            record.plan = plan
+            record.messages = with_guidelines(record.request.messages, plan.guidelines)
             without = frozenset(name for name, adapter in tried if adapter == plan.adapter)
-            engine = self._pool.choose(plan.adapter, without)
+            engine = self._pool.choose(plan.adapter, without, self._prefix(record))
             if engine is None:
-                raise last or Unavailable("the engine is warming up", code="engine_warming_up", retry_after=2)
-            record.plan, record.engine = plan, engine.name
+                break
             try:
-                return await self._ask(engine, record)
+                return await self._begin(engine, record)
             except EngineRefused as error:
                 if error.status == 400:
                     raise _blind(error, record) from error
@@ -105,39 +96,123 @@ class Chats:
                 if error.answered == 503:
                     self._limits.places.engine_full()
                 last = _blind(error, record)
-            except EngineUnreachable as error:
-                self._pool.lost(engine)
-                last = error
-            except EngineGarbled as error:
+            except EngineError as error:
                 last = error
             tried.add((engine.name, plan.adapter))
+        raise last or Unavailable("the engine is warming up", code="engine_warming_up", retry_after=2)
 
-    async def _ask(self, engine: Engine, record: Record) -> Upstream:
+    async def resume(self, record: Record) -> Upstream:
+        """Go on with a stream that its engine broke off, on another engine with the same adapter: what it gives
+        begins where the client's copy ends. Raises EngineError, Unavailable, ClientLeft.
+        """
+        cut = Cut(record.response_id, self._pool.served_name(record.plan.adapter), record.read())
+        if cut.said.finish_reason:
+            return Upstream(None, cut.served, lambda: None, data=cut.end())
+        engine = next((one for one in self._pool.engines if one.name == record.engine), None)
+        if engine is not None:
+            self._broke(engine, record)
+        until = time.monotonic() + TAKE_OVER_SECONDS
+        tried: frozenset[str] = frozenset()
+        while record.broken <= MOST_BROKEN and not record.left:
+            adapter, prefix = record.plan.adapter, self._prefix(record)
+            engine = await self._pool.wait_for(adapter, tried, prefix, until)
+            if engine is None:
+                break
+            try:
+                upstream = await self._go_on(engine, record, cut)
+            except EngineError as error:
+                logger.warning("%s could not go on with a stream: %s", engine.name, type(error).__name__)
+                tried |= {engine.name}
+                continue
+            self._metrics.continued.labels("continued").inc()
+            return upstream
+        self._metrics.continued.labels("ended").inc()
+        raise EngineUnreachable("the engine broke off")
+
+    async def _begin(self, engine: Engine, record: Record) -> Upstream:
         """One try on one engine, up to the first bytes of a stream or to the end of a whole body."""
-        plan = record.plan
-        record.messages = with_guidelines(record.request.messages, plan.guidelines)
+        plan, request = record.plan, record.request
+        record.engine = engine.name
+        more = dict(record.overrides)
+        if request.stream and self._pool.several:
+            if request.sampling.keys().isdisjoint(MADE_BY_THE_CHAT_ROUTE):
+                more["return_token_ids"] = True
+            elif "seed" not in request.sampling and record.seed is None:
+                record.seed = more["seed"] = random.randrange(SEEDS)
         served = self._pool.served_name(plan.adapter)
-        body = record.request.engine_body(served, record.messages, record.overrides, record.priority)
-        held = ExitStack()
-        held.enter_context(engine.holding(plan.adapter))
+        body = request.engine_body(served, record.messages, more, record.priority)
         self._metrics.overhead.observe(time.perf_counter() - record.began)
-        answer = None
-        try:
-            answer = await engine.client.open_chat(body, record.response_id.removeprefix("chatcmpl-"))
-            upstream = Upstream(answer, served, held)
-            upstream.data = await (upstream.read() if record.request.stream else answer.read())
-            if not upstream.data:
-                raise EngineUnreachable("the engine broke off")
-            if upstream.data.startswith(b'data: {"error"'):
-                raise EngineGarbled("the engine could not answer")
-        except BaseException as error:
-            if answer is not None:
-                answer.close()
-            held.close()
-            if isinstance(error, BROKEN) and not isinstance(error, EngineError):
-                raise EngineUnreachable("the engine broke off") from error
-            raise
+        release = engine.hold(plan.adapter)
+        request_id = record.response_id.removeprefix("chatcmpl-")
+        with self._blaming(engine, record, release):
+            exchange = await engine.client.open_chat(body, request_id, record.ask)
+            upstream = Upstream(exchange, served, release)
+            await (upstream.begin() if request.stream else upstream.body())
+            _check(upstream)
         return upstream
+
+    async def _go_on(self, engine: Engine, record: Record, cut: Cut) -> Upstream:
+        """The rest of a reply from another engine, from its tokens where that can be, else by telling it again."""
+        record.engine = engine.name
+        release = engine.hold(record.plan.adapter)
+        request_id = record.response_id.removeprefix("chatcmpl-")
+        with self._blaming(engine, record, release):
+            sampling = {**record.request.sampling, **record.overrides}
+            if goes_on_from_tokens(cut.said):
+                told = await tokens_told(engine.client, cut)
+                cut.said.token_ids[:] = told
+                context = int(engine.loaded.get(self._pool.base_name, {}).get("max_model_len") or 0)
+                body = completion_body(cut, told, sampling, context, record.priority)
+                exchange = await engine.client.open_completion(body, request_id, record.ask)
+                reshape = from_completion(cut, len(told))
+                upstream = Upstream(exchange, cut.served, release, reshape=reshape)
+            else:
+                body = record.request.engine_body(
+                    cut.served, record.messages, record.overrides, record.priority
+                )
+                exchange = await engine.client.open_chat(body, request_id, record.ask)
+                upstream = Upstream(exchange, cut.served, release, reshape=Repeated(cut))
+            await upstream.begin()
+            _check(upstream)
+        return upstream
+
+    @contextmanager
+    def _blaming(self, engine: Engine, record: Record, release: Callable[[], None]) -> Iterator[None]:
+        """What happens between asking an engine and its first bytes tells about the engine."""
+        engine.breaker.asked(time.monotonic())
+        try:
+            yield
+        except BaseException as error:
+            if record.exchange is not None:
+                record.exchange.close()
+            release()
+            if record.left:
+                raise ClientLeft("the client has left") from error
+            if isinstance(error, EngineUnreachable):
+                self._broke(engine, record)
+            elif isinstance(error, EngineGarbled) or (
+                isinstance(error, EngineRefused) and error.status >= 500 and error.answered != 503
+            ):
+                self._pool.failed(engine)
+            raise
+        engine.breaker.worked()
+
+    def _broke(self, engine: Engine, record: Record) -> None:
+        record.broken += 1
+        self._pool.lost(engine)
+
+    def _prefix(self, record: Record) -> bytes:
+        """What an engine that knows it need not compute again: the adapter, the guidelines and the first question,
+        which all turns of a conversation share.
+        """
+        if not self._pool.several:
+            return b""
+        start: list[str] = [record.plan.adapter]
+        for message in record.messages:
+            start.append(str(message.get("content")))
+            if message["role"] == "user":
+                break
+        return "\0".join(start).encode("utf-8", "surrogatepass")
 
     def finish(self, record: Record) -> None:
         """Count the chat and hand its event to the writer, which also parses what was said."""
@@ -184,6 +259,14 @@ class Chats:
 
 async def _nobody_brings(_: Plan) -> None:
     """Adapters are what they are."""
+
+
+def _check(upstream: Upstream) -> None:
+    """Raises EngineUnreachable, EngineGarbled when what came first is nothing, or an error."""
+    if not upstream.data:
+        raise EngineUnreachable("the engine broke off")
+    if upstream.data.startswith(b'data: {"error"'):
+        raise EngineGarbled("the engine could not answer")
 
 
 def _blind(error: EngineRefused, record: Record) -> EngineRefused:

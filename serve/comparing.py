@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,14 +16,15 @@ from starlette.types import Receive, Scope, Send
 from feedback.ids import mint_comparison, sides
 from serve.auth import Caller
 from serve.chat_request import ChatRequest
-from serve.chats import Chats, Upstream
-from serve.errors import EngineUnreachable
+from serve.chats import Chats
+from serve.direct import direct_of
+from serve.errors import ClientLeft, EngineError, EngineUnreachable, Unavailable
 from serve.gateway import Gateway
-from serve.leaving import until_left
 from serve.record import CLIENT_LEFT, Record, whole_body
 from serve.routing import Plan
 from serve.sse import DONE, END, Rename, error_event, payload
 from serve.stream import HEADERS
+from serve.upstream import Upstream
 
 _BODY = "http.response.body"
 SEEDS = 2**31
@@ -59,6 +61,12 @@ def paired(
     return comparison_id, (first, second)
 
 
+def leave_all(records: Sequence[Record]) -> None:
+    """The client has left."""
+    for record in records:
+        record.leave()
+
+
 async def open_both(gateway: Gateway, records: Sequence[Record]) -> list[Upstream]:
     """Ask for both at once; when one fails or the client leaves, the other is closed too."""
     table = gateway.table
@@ -82,7 +90,7 @@ def whole_comparison(
     created = int(time.time())
     with ExitStack() as held:
         for upstream in upstreams:
-            held.push(upstream.held)
+            held.callback(upstream.close)
         for side, (record, upstream) in enumerate(zip(records, upstreams, strict=True)):
             record.saw_first()
             choice = whole_body(record, upstream.data)["choices"][0]
@@ -106,44 +114,41 @@ class ComparisonStream(Response):
         comparison_id: str,
         records: Sequence[Record],
         upstreams: Sequence[Upstream],
-        finish: Callable[[Record], None],
+        chats: Chats,
         held: ExitStack,
     ) -> None:
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
-        self._id, self._records, self._upstreams = comparison_id, records, upstreams
-        self._finish, self._held = finish, held
+        self._id, self._records, self._upstreams = comparison_id, records, list(upstreams)
+        self._chats, self._held = chats, held
         self._created = int(time.time())
         self._sending = asyncio.Lock()  # two readers, one client: each waits for the other's send
 
-    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         """Pass both on until both are done or the client has left."""
-        left = asyncio.ensure_future(until_left(receive))
-        left.add_done_callback(lambda task: None if task.cancelled() else self._close())
+        direct, records = direct_of(scope), self._records
+        direct.watch(left=lambda: leave_all(records))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await self._send(send, self._opening())
             await asyncio.gather(*(self._pass_on(side, send) for side in (0, 1)))
             await self._send(send, DONE)
             await send({"type": _BODY, "body": b""})
-        except EngineUnreachable:
-            for record in self._records:
-                record.code = CLIENT_LEFT if left.done() else 502
+        except (EngineError, Unavailable, ClientLeft):
+            for record in records:
+                record.code = CLIENT_LEFT if record.left else 502
             await send({"type": _BODY, "body": error_event("the engine broke off", "engine_error")})
         except asyncio.CancelledError:
-            for record in self._records:
+            for record in records:
                 record.code = CLIENT_LEFT
             raise
         finally:
-            left.cancel()
-            self._close()
+            direct.watch()
+            for upstream in self._upstreams:
+                upstream.close()
             self._held.close()
-            for record in self._records:
-                self._finish(record)
-
-    def _close(self) -> None:
-        for upstream in self._upstreams:
-            upstream.close()
+            for record in records:
+                self._chats.finish(record)
 
     async def _send(self, send: Send, data: bytes) -> None:
         await send({"type": _BODY, "body": data, "more_body": True})
@@ -168,22 +173,28 @@ class ComparisonStream(Response):
         return self._chunk(choices)
 
     async def _pass_on(self, side: int, send: Send) -> None:
-        record, upstream = self._records[side], self._upstreams[side]
-        rename = Rename(upstream.served, record.request.model, keep_usage=False)
+        record = self._records[side]
+        rename = Rename(self._upstreams[side].served, record.request.model, keep_usage=False)
         record.saw_first()
-        data = upstream.data
-        while data and not rename.done:
-            whole = rename.feed(data)
-            record.keep(whole)
-            out = b"".join(self._rewritten(side, event) for event in whole.split(END)[:-1])
+        while True:
+            with contextlib.suppress(EngineUnreachable):
+                await self._relay(side, rename, send)
+            self._upstreams[side].close(done=rename.done)
+            if rename.done:
+                return
+            rename.again()
+            self._upstreams[side] = await self._chats.resume(record)
+
+    async def _relay(self, side: int, rename: Rename, send: Send) -> None:
+        """Until the reply is whole, or its engine broke off."""
+        record, upstream = self._records[side], self._upstreams[side]
+        while not rename.done and rename.error is None and (data := await upstream.read()):
+            rename.feed(data)
+            record.keep(rename.whole)
+            out = b"".join(self._rewritten(side, event) for event in rename.whole.split(END)[:-1])
             if out:
                 async with self._sending:
                     await self._send(send, out)
-            data = b"" if rename.done else await upstream.read()
-        record.usage = rename.usage
-        if rename.error is not None or not rename.done:
-            raise EngineUnreachable("the engine broke off")
-        await upstream.drain()
 
     def _rewritten(self, side: int, event: bytes) -> bytes:
         body = payload(event)

@@ -3,29 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
 
+from serve.connections import Connections
 from serve.errors import EngineGarbled, EngineRefused, EngineUnreachable
+from serve.exchange import Exchange
 
 OUR_FIELDS = {"input_tokens": "messages", "prompt": "messages"}  # where an engine blames what no client sent
 BROKEN = (aiohttp.ClientError, asyncio.TimeoutError, OSError)  # how a connection fails
 CONTROL = aiohttp.ClientTimeout(total=5.0)
 PROBES_AT_ONCE = 4
+REFUSAL_BYTES = 64 * 1024
 LOADING = aiohttp.ClientTimeout(total=60.0)  # loading pauses decoding, and a probe queues behind chats
 
 
 class EngineClient:
     """The calls the gateway makes to an engine; headers are built fresh for each."""
 
-    def __init__(self, url: str, key: str, session: aiohttp.ClientSession, *, silence_seconds: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        session: aiohttp.ClientSession,
+        *,
+        connect_seconds: float,
+        silence_seconds: float,
+        address: str | None = None,
+    ) -> None:
+        parts = urlsplit(url)
         self.url = url
         self._session = session
-        self._headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._silence = aiohttp.ClientTimeout(total=None, sock_read=silence_seconds)
+        self._headers = {"host": parts.netloc, **({"authorization": f"Bearer {key}"} if key else {})}
+        self._path = parts.path
+        # One of the several addresses of a name: asked by address, known by name.
+        netloc = f"[{address}]" if address and ":" in address else address or parts.hostname
+        self._at = f"{parts.scheme}://{netloc}:{parts.port}{parts.path}" if address else url
+        self._server = parts.hostname if address and parts.scheme == "https" else None
+        headers = {"content-type": "application/json", **self._headers}
+        self._head = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+        self._connections = Connections(
+            url, connect_seconds=connect_seconds, silence_seconds=silence_seconds, address=address
+        )
+
+    def break_silent(self, seconds: float) -> int:
+        """Break off chats in which the engine said nothing for so long; returns how many."""
+        return self._connections.break_silent(seconds)
+
+    def close(self) -> None:
+        """Close the connections that are kept for chats."""
+        self._connections.close()
 
     async def models(self) -> dict[str, dict[str, Any]]:
         """Name → card of everything the engine answers to; proves that it is healthy first."""
@@ -86,21 +118,35 @@ class EngineClient:
         except (KeyError, TypeError, ValueError) as error:
             raise EngineGarbled("the engine's tokens do not parse") from error
 
-    async def open_chat(self, body: bytes, request_id: str) -> aiohttp.ClientResponse:
-        """Ask for a chat; returns when the engine's headers are there and its status is 200.
+    async def detokenize(self, served: str, tokens: Sequence[int]) -> str:
+        """The text of token ids."""
+        body = await self._json("POST", "/detokenize", CONTROL, {"model": served, "tokens": list(tokens)})
+        if not isinstance(body, dict) or not isinstance(body.get("prompt"), str):
+            raise EngineGarbled("the engine's text of tokens does not parse")
+        return str(body["prompt"])
 
-        The caller reads and closes the answer. Raises EngineUnreachable or EngineRefused.
+    async def open_chat(self, body: bytes, request_id: str, taken: Callable[[Exchange], None]) -> Exchange:
+        """Ask for a chat; returns when the engine's headers are there and its status is 200. ``taken`` is handed
+        the exchange as soon as there is one. Raises EngineUnreachable or EngineRefused.
         """
-        headers = {**self._headers, "content-type": "application/json", "x-request-id": request_id}
-        try:
-            answer = await self._session.post(
-                f"{self.url}/v1/chat/completions", data=body, headers=headers, timeout=self._silence
-            )
-        except BROKEN as error:
-            raise EngineUnreachable("the engine could not be reached") from error
-        if answer.status != 200:
-            raise await _refusal(answer)
-        return answer
+        return await self._open("/v1/chat/completions", body, request_id, taken)
+
+    async def open_completion(
+        self, body: bytes, request_id: str, taken: Callable[[Exchange], None]
+    ) -> Exchange:
+        """Ask for what follows given tokens; else as ``open_chat``."""
+        return await self._open("/v1/completions", body, request_id, taken)
+
+    async def _open(
+        self, path: str, body: bytes, request_id: str, taken: Callable[[Exchange], None]
+    ) -> Exchange:
+        head = b"POST %b HTTP/1.1\r\n%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (
+            (self._path + path).encode(), self._head, request_id.encode(), len(body),
+        )  # fmt: skip
+        exchange = await self._connections.ask(head + body, taken)
+        if exchange.status != 200:
+            raise await _refused(exchange)
+        return exchange
 
     async def _call(
         self, method: str, path: str, within: aiohttp.ClientTimeout, body: dict[str, Any] | None = None
@@ -109,7 +155,12 @@ class EngineClient:
         headers = self._headers if data is None else {**self._headers, "content-type": "application/json"}
         try:
             async with self._session.request(
-                method, self.url + path, data=data, headers=headers, timeout=within
+                method,
+                self._at + path,
+                data=data,
+                headers=headers,
+                timeout=within,
+                server_hostname=self._server,
             ) as answer:
                 if answer.status != 200:
                     raise await _refusal(answer)
@@ -130,15 +181,29 @@ class EngineClient:
 async def _refusal(answer: aiohttp.ClientResponse) -> EngineRefused:
     """Read the engine's own message, at most 64 KiB of it."""
     try:
-        data = await answer.content.read(65536)
+        data = await answer.content.read(REFUSAL_BYTES)
     except BROKEN:
         data = b""
     finally:
         answer.close()
+    return _told(answer.status, data)
+
+
+async def _refused(exchange: Exchange) -> EngineRefused:
+    """The same for a chat."""
+    data = b""
+    with contextlib.suppress(EngineUnreachable):
+        while len(data) < REFUSAL_BYTES and (more := await exchange.read()):
+            data += more
+    exchange.close()
+    return _told(exchange.status, data)
+
+
+def _told(status: int, data: bytes) -> EngineRefused:
     try:
         error = orjson.loads(data)["error"]
         message, param = str(error["message"]), error.get("param")
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        message, param = f"the engine answered {answer.status}", None
+        message, param = f"the engine answered {status}", None
     field = OUR_FIELDS.get(param, param.removeprefix("body.")) if isinstance(param, str) else None
-    return EngineRefused(answer.status, message, field)
+    return EngineRefused(status, message, field)

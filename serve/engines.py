@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
+from serve.breaker import FAILURES, Breaker
 from serve.engine_client import EngineClient
 from serve.errors import EngineError
 from serve.metrics import Metrics
@@ -18,6 +20,10 @@ from serve.metrics import Metrics
 logger = logging.getLogger(__name__)
 BASE = "base"  # how Heed names the base model, whatever the engine calls it
 MISSES = 2  # failed checks in a row after which an engine is down
+SILENT_SECONDS = 5.0  # a chat that heard nothing for so long from an engine that is down goes on elsewhere
+WAIT_SECONDS = 0.05  # between looks for an engine that can take over
+SETTLE_SECONDS = 5.0  # how long an engine that came up gets no chats while its adapters are being loaded
+BUSIER = 1.25  # how many times the mean load an engine may have and still be sent a prompt it knows
 
 
 @dataclass(eq=False, slots=True)
@@ -31,48 +37,89 @@ class Engine:
     loaded: dict[str, dict[str, Any]] = field(default_factory=dict)  # what /v1/models listed last
     ready: set[str] = field(default_factory=set)  # adapters loaded and proved by this gateway
     used: dict[str, float] = field(default_factory=dict)  # adapter → Unix seconds of its newest chat
-    settled: bool = True  # since it came up, its adapters were seen to
     in_flight: Counter[str] = field(default_factory=Counter)  # chats by adapter, base included
+    load: int = 0  # their number
+    draining: bool = False  # operators want no new chats on it; those it has end as they may
+    leaving: bool = False  # its address is gone from its name: so too, and then it is gone
+    settled: bool = True  # since it came up, its adapters were seen to
+    up_at: float = 0.0  # monotonic seconds
+    breaker: Breaker = field(default_factory=Breaker)
 
     @property
-    def load(self) -> int:
-        return self.in_flight.total()
+    def open(self) -> bool:
+        """Whether new chats may be sent to it."""
+        now = time.monotonic()
+        settled = self.settled or now - self.up_at > SETTLE_SECONDS
+        return self.up and settled and not (self.draining or self.leaving) and self.breaker.allows(now)
 
     def serves(self, adapter: str) -> bool:
-        return self.up and (adapter == BASE or adapter in self.ready)
+        """Whether a chat on the adapter may be sent to it."""
+        return self.open and (adapter == BASE or adapter in self.ready)
 
-    @contextmanager
-    def holding(self, adapter: str) -> Iterator[None]:
-        """Count a chat on the adapter, so that it is not unloaded under it."""
+    def hold(self, adapter: str) -> Callable[[], None]:
+        """Count a chat on the adapter, so that it is not unloaded under it; returns what ends it, once."""
         self.in_flight[adapter] += 1
+        self.load += 1
         self.used[adapter] = time.time()
-        try:
-            yield
-        finally:
-            self.in_flight[adapter] -= 1
-            if not self.in_flight[adapter]:
-                del self.in_flight[adapter]
+        held = True
+
+        def release() -> None:
+            nonlocal held
+            if held:
+                held = False
+                self.load -= 1
+                self.in_flight[adapter] -= 1
+                if not self.in_flight[adapter]:
+                    del self.in_flight[adapter]
+
+        return release
 
 
 class Pool:
     """All engines of one gateway."""
 
     def __init__(self, engines: list[Engine], metrics: Metrics, base_name: str) -> None:
-        self.engines = engines
+        self.engines: list[Engine] = []
         self.base_name = base_name
         self._metrics = metrics
         self.changed: Callable[[], None] = lambda: None  # called when what is up or ready changed
         for engine in engines:
-            metrics.engine_up.labels(engine.name).set(0)
+            self.add(engine)
 
     @property
     def any_up(self) -> bool:
-        return any(engine.up for engine in self.engines)
+        """Whether some engine takes chats."""
+        return any(engine.open for engine in self.engines)
 
-    def choose(self, adapter: str, without: frozenset[str] = frozenset()) -> Engine | None:
-        """The least busy engine that has the adapter ready; None when there is none."""
+    @property
+    def several(self) -> bool:
+        """Whether another engine could go on where one broke off."""
+        return len(self.engines) > 1
+
+    def choose(
+        self, adapter: str, without: frozenset[str] = frozenset(), prefix: bytes = b""
+    ) -> Engine | None:
+        """An engine that has the adapter ready; None when there is none.
+
+        The same ``prefix`` goes to the same engine, whose cache knows it, while that one has at most BUSIER times
+        the mean load: rendezvous hashing with bounded loads (Mirrokni et al. 2018). Without one, the least busy.
+        """
         able = [engine for engine in self.engines if engine.serves(adapter) and engine.name not in without]
-        return min(able, key=lambda engine: engine.load, default=None)
+        if len(able) < 2 or not prefix:
+            return min(able, key=lambda engine: engine.load, default=None)
+        most = math.ceil(BUSIER * (sum(engine.load for engine in able) + 1) / len(able))
+        free = [engine for engine in able if engine.load < most]
+        return max(free, key=lambda engine: blake2b(prefix, key=engine.name.encode()[:64]).digest())
+
+    async def wait_for(
+        self, adapter: str, without: frozenset[str], prefix: bytes, until: float
+    ) -> Engine | None:
+        """As ``choose``; waits for such an engine up to ``until`` on the monotonic clock."""
+        while True:
+            engine = self.choose(adapter, without, prefix)
+            if engine is not None or time.monotonic() >= until:
+                return engine
+            await asyncio.sleep(WAIT_SECONDS)
 
     def anywhere(self, adapter: str) -> bool:
         """Whether some engine can answer with the adapter now."""
@@ -92,8 +139,26 @@ class Pool:
 
     def lost(self, engine: Engine) -> None:
         """A connection failed: no more traffic until the next good check."""
+        self.failed(engine)
         if engine.up:
             self._mark(engine, False)
+
+    def failed(self, engine: Engine) -> None:
+        """A chat failed by the engine's fault."""
+        engine.breaker.failed(time.monotonic())
+        if engine.breaker.failures == FAILURES:
+            logger.warning("%s fails chats and is left alone for a while", engine.name)
+
+    def add(self, engine: Engine) -> None:
+        """One more engine; it gets chats once it is healthy and settled."""
+        self.engines.append(engine)
+        self._metrics.engine_up.labels(engine.name).set(0)
+
+    def remove(self, engine: Engine) -> None:
+        """An engine that nobody asks any more."""
+        self.engines.remove(engine)
+        engine.client.close()
+        self._metrics.forget_engine(engine.name)
 
     async def check(self, engine: Engine) -> None:
         """One health check. An adapter the engine no longer lists was lost in a restart: it is not ready."""
@@ -102,8 +167,10 @@ class Pool:
             listed = await engine.client.models()
         except EngineError:
             engine.misses += 1
-            if engine.up and engine.misses >= MISSES:
-                self._mark(engine, False)
+            if engine.misses >= MISSES:
+                if engine.up:
+                    self._mark(engine, False)
+                engine.client.break_silent(SILENT_SECONDS)
             return
         engine.misses = 0
         engine.loaded = listed
@@ -117,20 +184,35 @@ class Pool:
         """One check of every engine, side by side."""
         await asyncio.gather(*(self.check(engine) for engine in self.engines))
 
+    async def settle(self) -> None:
+        """Wait until every engine that is up may be sent chats; SETTLE_SECONDS at most."""
+        until = time.monotonic() + SETTLE_SECONDS
+        while any(engine.up and not engine.settled for engine in self.engines):
+            if time.monotonic() > until:
+                return
+            await asyncio.sleep(WAIT_SECONDS / 5)
+
     async def watch(self, seconds: float) -> None:
-        """Check every engine for ever, each on its own."""
+        """Check every engine for ever, each on its own: one that does not answer holds up no other."""
+        checks: dict[Engine, asyncio.Task[None]] = {}
 
         async def one(engine: Engine) -> None:
-            while True:
+            while engine in self.engines:
                 await self.check(engine)
                 await asyncio.sleep(seconds)
 
         async with asyncio.TaskGroup() as group:
-            for engine in self.engines:
-                group.create_task(one(engine))
+            while True:
+                checks = {engine: task for engine, task in checks.items() if not task.done()}
+                for engine in self.engines:
+                    if engine not in checks:
+                        checks[engine] = group.create_task(one(engine))
+                await asyncio.sleep(seconds)
 
     def _mark(self, engine: Engine, up: bool) -> None:
         engine.up = up
+        if up:
+            engine.settled, engine.up_at = False, time.monotonic()
         self._metrics.engine_up.labels(engine.name).set(int(up))
         logger.log(logging.INFO if up else logging.WARNING, "%s is %s", engine.name, "up" if up else "down")
         self.changed()

@@ -26,6 +26,7 @@ from feedback.store import connect
 from serve.adapters import Keeper
 from serve.auth import Doorman
 from serve.chats import Chats
+from serve.discovery import Discovery
 from serve.engine_client import EngineClient
 from serve.engines import Engine, Pool
 from serve.limits import Limits
@@ -68,6 +69,7 @@ class Gateway:
     doorman: Doorman
     metrics: Metrics
     pool: Pool
+    discovery: Discovery
     writer: Writer
     chats: Chats
     keeper: Keeper
@@ -108,6 +110,7 @@ async def running(settings: GatewaySettings, stores: Stores | None = None) -> As
             for work in (
                 lambda: gateway.snapshot.watch(settings.watch_seconds, settings.reread_seconds),
                 lambda: gateway.snapshot.listen(stores.changes, settings.store_retry_seconds),
+                lambda: gateway.discovery.watch(settings.engine_resolve_seconds),
                 lambda: gateway.pool.watch(settings.engine_health_seconds),
                 gateway.keeper.run,
                 gateway.limits.share,
@@ -119,6 +122,8 @@ async def running(settings: GatewaySettings, stores: Stores | None = None) -> As
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for engine in gateway.pool.engines:
+                engine.client.close()
             await asyncio.to_thread(gateway.writer.close)
 
 
@@ -128,14 +133,20 @@ def _build(
     secrets = Secrets.load(settings.root / "secret")
     snapshot = Snapshot(stores.registry, settings.default_alias, settings.run_dir / "keys.json")
     key = settings.engine_key.get_secret_value()
-    pool = Pool(
-        [
-            Engine(name, EngineClient(url, key, session, silence_seconds=settings.engine_silence_seconds))
-            for name, url in settings.engines.items()
-        ],
-        metrics,
-        settings.engine_base_name,
-    )
+
+    def engine(name: str, url: str, address: str | None = None) -> Engine:
+        client = EngineClient(
+            url,
+            key,
+            session,
+            connect_seconds=settings.engine_connect_seconds,
+            silence_seconds=settings.engine_silence_seconds,
+            address=address,
+        )
+        return Engine(name, client)
+
+    engines = [engine(name, url) for name, url in settings.engines.items()]
+    pool = Pool(engines, metrics, settings.engine_base_name)
     writer = Writer(
         stores.log,
         Spool(settings.spool_dir, settings.spool_max_bytes),
@@ -156,6 +167,7 @@ def _build(
         doorman=doorman,
         metrics=metrics,
         pool=pool,
+        discovery=Discovery(pool, settings.engines, engine),
         writer=writer,
         chats=Chats(pool, writer, metrics, limits),
         keeper=Keeper(pool, snapshot, stores.registry, settings, metrics),

@@ -68,10 +68,12 @@ class Metrics:
         self.swap_duration = self._histogram(
             "swap_duration_seconds", "record seen to proved on an engine", WHOLE
         )
+        self.continued = self._counter("streams_broken", "streams whose engine broke off", "result")
         self.refused = self._counter("requests_refused", "requests over a limit", "code")
         for counter, words in (  # there from the start, so that their first rise is seen
             (self.events_dropped, ("queue_full", "spool_full")),
             (self.swaps, ("ready", "rejected", "retried")),
+            (self.continued, ("continued", "ended")),
             (self.comparisons, ("win", "tie", "both_bad", "ranking")),
         ):
             for word in words:
@@ -105,6 +107,14 @@ class Metrics:
                 self.votes,
             ):
                 metric.remove_by_labels({"adapter": adapter})
+
+    def forget_engine(self, engine: str) -> None:
+        """Drop the series of an engine that left the pool."""
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            self.engine_up.labels(engine).set(0)
+            return
+        for metric in (self.engine_up, self.adapter_ready):
+            metric.remove_by_labels({"engine": engine})
 
     def scrape(self, adapters: Mapping[str, str], workers: Mapping[str, Any]) -> bytes:
         """The exposition text. ``adapters`` is id → state; ``workers`` is alias → the gauges its workers

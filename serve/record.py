@@ -13,12 +13,14 @@ from serve.auth import Caller
 from serve.chat_messages import logged_messages
 from serve.chat_request import ChatRequest
 from serve.errors import EngineGarbled
+from serve.exchange import Exchange
 from serve.routing import Plan
-from serve.sse import Reply, read_reply
+from serve.sse import Reply
 
 CLIENT_LEFT = 499  # as nginx counts it
 ENGINE_PRIORITY = {"high": -10, "normal": 0, "low": 10}
 COPY_BYTES = 4 * 1024 * 1024  # a reply longer than this is logged without its text
+UNREAD_BYTES = 32 * 1024  # of events kept as they came; then they are read into the reply, which is smaller
 
 
 @dataclass(slots=True)
@@ -40,10 +42,13 @@ class Record:
     ended: float = 0.0
     engine: str = ""
     code: int = 200
-    chunks: list[bytes] = field(default_factory=list)
-    size: int = 0
-    usage: dict[str, Any] | None = None
-    reply: Reply | None = None
+    reply: Reply = field(default_factory=Reply)
+    exchange: Exchange | None = None  # with the engine that is asked now
+    left: bool = False  # the client
+    broken: int = 0  # engines that broke off under this chat
+    _unread: list[bytes] = field(default_factory=list)
+    _unread_bytes: int = 0
+    _size: int = 0
 
     @property
     def priority(self) -> int:
@@ -60,17 +65,34 @@ class Record:
     def saw_first(self) -> None:
         self.first, self.first_at = time.perf_counter(), time.time()
 
-    def keep(self, data: bytes) -> None:
-        """Copy passed-on bytes, up to the cap."""
-        self.size += len(data)
-        if self.size <= COPY_BYTES:
-            self.chunks.append(data)
+    def leave(self) -> None:
+        """The client has left: the engine is to stop, wherever the chat is."""
+        self.left = True
+        if self.exchange is not None:
+            self.exchange.close()
+
+    def ask(self, exchange: Exchange) -> None:
+        """An engine is being asked."""
+        self.exchange = exchange
+        if self.left:
+            exchange.close()
+
+    def keep(self, events: bytes) -> None:
+        """Note whole events that were passed on."""
+        self._size += len(events)
+        self._unread.append(events)
+        self._unread_bytes += len(events)
+        if self._unread_bytes > UNREAD_BYTES:
+            self.read()
 
     def read(self) -> Reply:
-        """The reply; parsed once, when the stream is over."""
-        if self.reply is None:
-            chunks = self.chunks if self.size <= COPY_BYTES else []
-            self.reply = read_reply(chunks, self.usage)
+        """The reply so far."""
+        if self._unread:
+            self.reply.take_events(b"".join(self._unread))
+            self._unread.clear()
+            self._unread_bytes = 0
+            if self._size > COPY_BYTES:
+                self.reply.drop_text()
         return self.reply
 
     def event(self) -> Response:
@@ -113,9 +135,7 @@ def whole_body(record: Record, data: bytes) -> dict[str, Any]:
         created, usage = told["created"], told.get("usage") or {}
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise EngineGarbled("the engine's answer does not parse") from error
-    record.reply = Reply()
     record.reply.take({"choices": choices, "usage": usage})
-    record.reply.whole()
     return {
         "id": record.response_id,
         "object": "chat.completion",

@@ -38,6 +38,9 @@ class GatewaySettings(StoreSettings):
     )
     engine_health_seconds: float = Field(default=0.5, gt=0, description="pause between health checks")
     engine_connect_seconds: float = Field(default=2.0, gt=0, description="longest wait for a connection")
+    engine_resolve_seconds: float = Field(
+        default=5.0, gt=0, description="pause between look-ups of engine host names with several addresses"
+    )
     engine_silence_seconds: float = Field(
         default=600.0, gt=0, description="longest silence of an engine before its reply is given up"
     )

@@ -8,7 +8,7 @@ escaped. No JSON is parsed on the way, but for the last event with the usage.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,16 @@ import orjson
 
 END = b"\n\n"
 DONE = b"data: [DONE]\n\n"
+JOINED = 512  # pieces of text after which they are made one, which takes less memory
 _USAGE = b'"choices":[],'
 _ERROR = b'data: {"error"'
+_RARE = (
+    _USAGE,
+    _ERROR,
+    b"[DONE]",
+)  # marks of events that do not come with every token, or of text that says so
+# Which tokens a chunk is made of: asked for so that another engine can go on, and not the client's business.
+_TOKENS = re.compile(rb',"(?:prompt_)?token_ids":(?:null|\[[\d,]*\])')
 _HIDDEN = ("system_fingerprint", "metrics", "prompt_token_ids", "prompt_text")
 
 
@@ -30,7 +38,7 @@ class Rename:
         self._name = alias
         self._keep_usage = keep_usage
         self._held = b""
-        self.usage: dict[str, Any] | None = None  # once the engine told it
+        self.whole = b""  # what was passed on last, as the engine wrote it
         self.error: bytes | None = None  # the engine's own words when it broke off, never passed on
         self.done = False  # the engine said that the stream is whole
 
@@ -42,9 +50,17 @@ class Rename:
         else:
             whole, end, self._held = data.rpartition(END)
             data = whole + end
-        if _USAGE in data or _ERROR in data or b"[DONE]" in data:
-            data = b"".join(self._rare(event + END) for event in data.split(END)[:-1])
-        return data.replace(self._served, self._alias)
+        self.whole = data
+        rare = min((at for mark in _RARE if (at := data.find(mark)) >= 0), default=-1)
+        if rare >= 0:
+            rare = data.rfind(END, 0, rare) + len(END) if END in data[:rare] else 0
+            data = data[:rare] + b"".join(self._rare(event + END) for event in data[rare:].split(END)[:-1])
+        return _TOKENS.sub(b"", data).replace(self._served, self._alias)
+
+    def again(self) -> None:
+        """Another engine goes on: what was not whole yet comes again."""
+        self._held = b""
+        self.error = None
 
     def _rare(self, event: bytes) -> bytes:
         """Handle the events that do not come with every token."""
@@ -52,7 +68,7 @@ class Rename:
             self.done = True
         elif event.startswith(_ERROR):
             self.error = event
-            return error_event("the engine broke off", "engine_error")
+            return b""
         elif _USAGE in event:
             return self._usage(event)
         return event
@@ -61,7 +77,6 @@ class Rename:
         body = payload(event)
         if body is None or not isinstance(body.get("usage"), dict):
             return event
-        self.usage = body["usage"]
         if not self._keep_usage:
             return b""
         body["model"] = self._name
@@ -85,41 +100,81 @@ def error_event(message: str, code: str) -> bytes:
     return b"data: " + orjson.dumps({"error": error}) + END
 
 
+Strand = tuple[
+    str, int
+]  # what a piece of a reply belongs to: ("content", 0), or ("arguments", 1) of a tool call
+_TEXT: Strand = ("content", 0)
+
+
 @dataclass(slots=True)
 class Reply:
-    """What a whole stream or body said."""
+    """What a stream or a body has said so far."""
 
-    text: str = ""
     finish_reason: str | None = None
+    created: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    _texts: list[str] = field(default_factory=list)
+    prompt_token_ids: list[int] = field(default_factory=list)  # empty unless they were asked for
+    token_ids: list[int] = field(default_factory=list)  # of the reply; so too
+    logprobs: int = 0  # tokens that came with log-probabilities
+    _pieces: dict[Strand, list[str]] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """All text so far."""
+        return "".join(self._pieces.get(_TEXT, ()))
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but text came: no tool call, no reasoning, no log-probability."""
+        return not self.logprobs and self._pieces.keys() <= {_TEXT}
+
+    def strands(self) -> dict[Strand, str]:
+        """All that was said, by what it belongs to."""
+        return {strand: "".join(pieces) for strand, pieces in self._pieces.items()}
 
     def take(self, body: dict[str, Any]) -> None:
         """Add one chunk or one whole body."""
+        self.created = body.get("created") or self.created
+        self.prompt_token_ids = body.get("prompt_token_ids") or self.prompt_token_ids
         for choice in body.get("choices") or ():
-            said = choice.get("delta") or choice.get("message") or {}
-            if said.get("content"):
-                self._texts.append(said["content"])
+            self._say(choice.get("delta") or choice.get("message") or {})
+            self.token_ids += choice.get("token_ids") or ()
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
+            if choice.get("logprobs"):
+                self.logprobs += len(choice["logprobs"].get("content") or ())
         usage = body.get("usage")
         if isinstance(usage, dict):
             self.prompt_tokens = int(usage.get("prompt_tokens") or 0)
             self.completion_tokens = int(usage.get("completion_tokens") or 0)
 
-    def whole(self) -> Reply:
-        """Join what was taken."""
-        self.text = "".join(self._texts)
-        return self
+    def _say(self, said: dict[str, Any]) -> None:
+        if said.get("content"):
+            self._add(_TEXT, said["content"])
+        if len(said) > 1 or "content" not in said:
+            if said.get("reasoning"):
+                self._add(("reasoning", 0), said["reasoning"])
+            for place, call in enumerate(said.get("tool_calls") or ()):
+                index, function = int(call.get("index", place)), call.get("function") or {}
+                for part in ("name", "arguments"):
+                    if function.get(part):
+                        self._add((part, index), function[part])
 
+    def _add(self, strand: Strand, text: str) -> None:
+        pieces = self._pieces.setdefault(strand, [])
+        pieces.append(text)
+        if len(pieces) > JOINED:
+            pieces[:] = ["".join(pieces)]
 
-def read_reply(chunks: Iterable[bytes], usage: dict[str, Any] | None) -> Reply:
-    """The reply in a streamed answer's bytes."""
-    reply = Reply()
-    for event in b"".join(chunks).split(END):
-        body = payload(event)
-        if body is not None:
-            reply.take(body)
-    if usage is not None:
-        reply.take({"usage": usage})
-    return reply.whole()
+    def drop_text(self) -> None:
+        """Too long to be kept."""
+        self._pieces.clear()
+        self.token_ids.clear()
+        self.prompt_token_ids.clear()
+
+    def take_events(self, data: bytes) -> None:
+        """Add whole events."""
+        for event in data.split(END):
+            body = payload(event)
+            if body is not None:
+                self.take(body)

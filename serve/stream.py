@@ -1,71 +1,123 @@
-"""The hot path: bytes from engine to client, renamed on the way, read only after they were sent."""
+"""The hot path: bytes from engine to client, renamed on the way, in the turn of the loop in which they came.
+
+No task is woken for a chunk. The coroutine only starts the stream and waits for its end; when the engine breaks
+off before that, another one goes on.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from serve.chats import Upstream
-from serve.errors import EngineUnreachable
-from serve.leaving import until_left
+from serve.chats import Chats
+from serve.direct import Direct, direct_of
+from serve.errors import ClientLeft, EngineError, Unavailable
 from serve.record import CLIENT_LEFT, Record
 from serve.sse import Rename, error_event
+from serve.upstream import Upstream
 
 HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
     "x-accel-buffering": "no",
 }
+_RAW = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 _BODY = "http.response.body"
 
 
 class ChatStream(Response):
-    """Streams one upstream answer; closes it when the client leaves; ``finish`` runs whatever happens."""
+    """Streams one chat; frees the engine when the client leaves; ``held`` is given back whatever happens."""
 
     def __init__(
-        self, upstream: Upstream, record: Record, finish: Callable[[Record], None], headers: Mapping[str, str]
+        self, chats: Chats, upstream: Upstream, record: Record, held: ExitStack, headers: Mapping[str, str]
     ) -> None:
-        super().__init__(headers={**HEADERS, **headers})
-        del self.headers["content-length"]
-        self._upstream, self._record, self._finish = upstream, record, finish
+        self.status_code, self.background = 200, None
+        self.raw_headers = [*_RAW, *((name.encode(), value.encode()) for name, value in headers.items())]
+        self._chats, self._record, self._held = chats, record, held
+        self._upstream = upstream
+        self._rename = Rename(upstream.served, record.request.model, keep_usage=record.request.include_usage)
 
-    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        """Pass bytes on until the engine is done or the client has left."""
-        record, upstream = self._record, self._upstream
-        left = asyncio.ensure_future(until_left(receive))
-        left.add_done_callback(lambda task: None if task.cancelled() else upstream.answer.close())
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+        """Pass bytes on until the reply is whole or the client has left."""
+        record, direct = self._record, direct_of(scope)
+        relay = Relay(direct, record, self._rename)
+        direct.watch(left=relay.leave, resumed=relay.resume)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             record.saw_first()
-            await self._pass_on(send)
-        except EngineUnreachable:
-            record.code = CLIENT_LEFT if left.done() else 502
+            await self._pass_on(relay)
+            await send({"type": _BODY, "body": b""})
+        except (EngineError, Unavailable, ClientLeft):
+            record.code = CLIENT_LEFT if record.left else 502
             await send({"type": _BODY, "body": error_event("the engine broke off", "engine_error")})
         except asyncio.CancelledError:
             record.code = CLIENT_LEFT
             raise
         finally:
-            left.cancel()
-            upstream.close()
-            self._finish(record)
+            direct.watch()
+            self._upstream.close(done=self._rename.done)
+            self._held.close()
+            self._chats.finish(record)
 
-    async def _pass_on(self, send: Send) -> None:
+    async def _pass_on(self, relay: Relay) -> None:
+        """Raises EngineError, Unavailable when no engine could finish what one had begun."""
         record = self._record
-        rename = Rename(self._upstream.served, record.request.model, keep_usage=record.request.include_usage)
-        data = self._upstream.data
-        while data:
-            out = rename.feed(data)
-            if out:
-                record.keep(out)
-                await send({"type": _BODY, "body": out, "more_body": True})
-            if rename.done:
-                break
-            data = await self._upstream.read()
-        record.usage = rename.usage
-        if rename.error is not None or not rename.done:
-            raise EngineUnreachable("the engine broke off")
-        await send({"type": _BODY, "body": b""})
-        await self._upstream.drain()
+        while True:
+            await relay.run(self._upstream)
+            if self._rename.done:
+                return
+            if record.left:
+                record.code = CLIENT_LEFT
+                return
+            self._upstream.close()
+            self._rename.again()
+            self._upstream = await self._chats.resume(record)
+
+
+class Relay:
+    """Between one engine and one client; plain calls alone, so nothing here waits."""
+
+    def __init__(self, direct: Direct, record: Record, rename: Rename) -> None:
+        self._direct, self._record, self._rename = direct, record, rename
+        self._upstream: Upstream | None = None
+        self._over: asyncio.Future[None] | None = None
+
+    async def run(self, upstream: Upstream) -> None:
+        """Until the reply is whole, the engine broke off or the client left."""
+        self._upstream = upstream
+        self._over = asyncio.get_running_loop().create_future()
+        if not self._record.left:
+            upstream.stream(self._came, self.end)
+            await self._over
+        self._upstream = None
+
+    def leave(self) -> None:
+        """The client has left."""
+        self._record.leave()
+        self.end()
+
+    def resume(self) -> None:
+        """The client takes more."""
+        if self._upstream is not None:
+            self._upstream.resume()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)
+
+    def _came(self, data: bytes) -> None:
+        rename, direct = self._rename, self._direct
+        out = rename.feed(data)
+        if rename.whole:
+            self._record.keep(rename.whole)
+        if out:
+            direct.write(out)
+            if direct.slow and self._upstream is not None:
+                self._upstream.pause()
+        if rename.done or rename.error is not None:
+            self.end()

@@ -15,6 +15,7 @@ import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from serve.direct import EXTENSION, Direct
 from serve.errors import GatewayError, HeadTooLarge, NotHttp, body_of
 from serve.heads import MAX_HEAD, check_head
 
@@ -39,6 +40,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refused = False
         self._arriving: asyncio.TimerHandle | None = None
         self._taking: asyncio.TimerHandle | None = None
+        self.directs: set[Direct] = set()  # of requests that want to know when the client leaves
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -48,6 +50,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._arrived()
         self._taken()
         super().connection_lost(exc)
+        for direct in tuple(self.directs):
+            direct.lost()
 
     def data_received(self, data: bytes) -> None:
         """In place of uvicorn's, which would log a line for each refusal and forget the rest of an upgrade."""
@@ -78,6 +82,8 @@ class BoundedProtocol(HttpToolsProtocol):
             raise NotHttp(f"over {MAX_PIPELINED} requests wait on this connection")
         self._in_head = False
         super().on_headers_complete()
+        extensions: dict[str, Any] = {EXTENSION: Direct(self, self.cycle)}
+        self.scope["extensions"] = extensions
         self.headers = []  # a trailer is no header: it ends up here, not among those that were checked
         if version == "1.0":
             _without_chunks(self.cycle)
@@ -107,6 +113,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         self._taken()
         super().resume_writing()
+        for direct in tuple(self.directs):
+            direct.drained()
 
     def _refuse(self, error: GatewayError) -> None:
         """Say why and close; what came before on this connection is answered first."""

@@ -28,6 +28,9 @@ from serve.metrics import Metrics
 logger = logging.getLogger(__name__)
 GROUP = 512  # most events in one round trip
 MEASURE_SECONDS = 1.0  # counting what is spooled reads the file
+GATHER_SECONDS = (
+    0.01  # for which a response waits for others: this thread wakes a hundred times a second, not per chat
+)
 IDLE_SECONDS = 0.5  # how often an idle thread looks whether the spool can be drained
 
 
@@ -54,6 +57,7 @@ class Writer:
         self._log, self._spool, self._metrics = log, spool, metrics
         self._retry_seconds = retry_seconds
         self._queue: queue.Queue[_Waiting | None] = queue.Queue(places)
+        self._hurry = threading.Event()  # somebody waits: no gathering
         self._away_until = 0.0
         self._spooled = True  # whether older events may wait in the spool; so it is at the start
         self._measured_at = 0.0
@@ -66,6 +70,7 @@ class Writer:
         """Write what waits, then stop."""
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=seconds)
+            self._hurry.set()
         self._thread.join(seconds)
 
     def forget(self, make: Callable[[], Event]) -> None:
@@ -84,6 +89,7 @@ class Writer:
             self._queue.put_nowait(_Waiting(lambda: event, future))
         except queue.Full as error:
             raise Unavailable("too much feedback is waiting", code="queue_full", retry_after=1) from error
+        self._hurry.set()
         return await asyncio.wrap_future(future)
 
     def _run(self) -> None:
@@ -118,6 +124,9 @@ class Writer:
         group: list[_Waiting] = []
         try:
             item = self._queue.get(timeout=IDLE_SECONDS)
+            if item is not None and item.future is None:
+                self._hurry.wait(GATHER_SECONDS)
+            self._hurry.clear()
             while item is not None:
                 group.append(item)
                 if len(group) == GROUP:
@@ -128,16 +137,25 @@ class Writer:
         return group, True
 
     def _write_group(self, group: Sequence[_Waiting]) -> None:
-        pairs = [(waiting, waiting.make()) for waiting in group]
-        events = [event for _, event in pairs]
+        pairs = [(waiting, event) for waiting in group if (event := self._made(waiting)) is not None]
+        waiting = [one for one, _ in pairs]
         try:
-            results = self._put(events)
+            results = self._put([event for _, event in pairs])
         except HeedError as error:
-            self._fail(group, error)
+            self._fail(waiting, error)
             return
-        for waiting, written in zip(group, results, strict=True):
-            if waiting.future is not None and not waiting.future.cancelled():
-                waiting.future.set_result(written)
+        for one, written in zip(waiting, results, strict=True):
+            if one.future is not None and not one.future.cancelled():
+                one.future.set_result(written)
+
+    def _made(self, waiting: _Waiting) -> Event | None:
+        """The event; None when a fault of ours is in the making: the others of its group are written all the same."""
+        try:
+            return waiting.make()
+        except Exception as error:
+            logger.exception("an event could not be made")
+            self._fail([waiting], error)
+            return None
 
     def _put(self, events: list[Event]) -> list[Written]:
         """To the log; to the spool when the log is away, or older events still wait there."""

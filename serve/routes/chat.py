@@ -12,9 +12,9 @@ from feedback.errors import HeedError
 from feedback.ids import mint_response
 from serve.auth import Caller
 from serve.chat_request import ChatRequest, parse_chat
+from serve.direct import direct_of
 from serve.errors import GatewayError, translate
 from serve.gateway import Gateway
-from serve.leaving import unless_left
 from serve.metrics import OTHER, code_label
 from serve.record import Record, whole_body
 from serve.routes.parts import gateway_of, json_answer, limited_subject
@@ -22,6 +22,7 @@ from serve.schemas.chat import ChatAnswer
 from serve.stream import ChatStream
 
 router = APIRouter(tags=["chat"])
+PATH = "/v1/chat/completions"
 REQUEST_SCHEMA: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -30,7 +31,7 @@ REQUEST_SCHEMA: dict[str, Any] = {
 }
 
 
-@router.post("/v1/chat/completions", response_model=ChatAnswer, openapi_extra=REQUEST_SCHEMA)
+@router.post(PATH, response_model=ChatAnswer, openapi_extra=REQUEST_SCHEMA)
 async def chat(request: Request) -> Response:
     """Answer a chat, streaming or not, with the arm that the end user is in."""
     began = time.perf_counter()
@@ -65,18 +66,24 @@ def debug_headers(caller: Caller, request: Request, record: Record) -> dict[str,
 
 
 async def _answer(gateway: Gateway, caller: Caller, request: Request, record: Record) -> Response:
-    with ExitStack() as held:
-        left = held.enter_context(gateway.limits.chat(caller, record.subject))
-        upstream = await unless_left(request.receive, gateway.chats.open(record, gateway.table))
-        headers = {**left, **debug_headers(caller, request, record)}
-        if record.request.stream:
-            upstream.held.push(held.pop_all())
-            return ChatStream(upstream, record, gateway.chats.finish, headers)
-        with upstream.held:
-            record.saw_first()
-            body = whole_body(record, upstream.data)
-        gateway.chats.finish(record)
-        return json_answer(body, headers=headers)
+    direct = direct_of(request.scope)
+    direct.watch(left=record.leave)
+    try:
+        with ExitStack() as held:
+            left = held.enter_context(gateway.limits.chat(caller, record.subject))
+            upstream = await gateway.chats.open(record, gateway.table)
+            headers = {**left, **debug_headers(caller, request, record)}
+            if record.request.stream:
+                return ChatStream(gateway.chats, upstream, record, held.pop_all(), headers)
+    finally:
+        direct.watch()
+    record.saw_first()
+    try:
+        body = whole_body(record, upstream.data)
+    finally:
+        upstream.close()
+    gateway.chats.finish(record)
+    return json_answer(body, headers=headers)
 
 
 def _counted(gateway: Gateway, record: Record | None, error: GatewayError) -> GatewayError:

@@ -15,10 +15,10 @@ from feedback.events import Comparison
 from feedback.ids import COMPARISON, feedback_id, sides
 from serve.auth import ComparingCaller
 from serve.chat_request import parse_chat
-from serve.comparing import ComparisonStream, open_both, paired, whole_comparison
+from serve.comparing import ComparisonStream, leave_all, open_both, paired, whole_comparison
+from serve.direct import direct_of
 from serve.errors import BadField, translate
 from serve.gateway import Gateway
-from serve.leaving import unless_left
 from serve.metrics import OTHER, code_label
 from serve.routes.parts import Parts, gateway_of, json_answer, kept_too, limited_subject
 from serve.saying import said, say_once, verified
@@ -49,12 +49,16 @@ async def compare(request: Request) -> Response:
         if asked.pinned is not None:
             caller.need("product")
         comparison_id, records = paired(gateway, caller, asked, subject, began)
+        direct = direct_of(request.scope)
         with ExitStack() as held:
             held.enter_context(gateway.limits.chat(caller, subject, responses=2))
-            upstreams = await unless_left(request.receive, open_both(gateway, records))
+            direct.watch(left=lambda: leave_all(records))
+            try:
+                upstreams = await open_both(gateway, records)
+            finally:
+                direct.watch()
             if asked.stream:
-                kept = held.pop_all()
-                return ComparisonStream(comparison_id, records, upstreams, gateway.chats.finish, kept)
+                return ComparisonStream(comparison_id, records, upstreams, gateway.chats, held.pop_all())
             return json_answer(whole_comparison(gateway.chats, comparison_id, records, upstreams))
     except HeedError as error:
         status = translate(error).status

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.sse import Rename, read_reply
+from serve.sse import Rename, Reply
 
 SERVED, ALIAS = "a-000012-0123456789ab", "heed"
 TRICKY = ['"model":"a-000012-0123456789ab"', "[DONE]", "\n\n", 'data: {"error"', '"choices":[],', "é☕", "a"]
@@ -55,7 +55,6 @@ def test_the_output_does_not_depend_on_where_the_bytes_were_cut(
     rename = Rename(SERVED, ALIAS, keep_usage=keep)
     assert b"".join(rename.feed(piece) for piece in pieces(data, cuts)) == whole
     assert rename.done
-    assert rename.usage == {"prompt_tokens": 3, "completion_tokens": 7}
 
 
 @given(texts_st, cuts_st)
@@ -70,8 +69,9 @@ def test_only_the_envelope_is_renamed_and_no_text_is_touched(texts: list[str], c
 
 @given(texts_st)
 def test_a_reply_is_read_back_whole(texts: list[str]) -> None:
-    rename = Rename(SERVED, ALIAS, keep_usage=False)
-    reply = read_reply([rename.feed(stream_of(texts))], rename.usage)
+    rename, reply = Rename(SERVED, ALIAS, keep_usage=False), Reply()
+    rename.feed(stream_of(texts))
+    reply.take_events(rename.whole)
     assert (reply.text, reply.finish_reason) == ("".join(texts), "stop")
     assert (reply.prompt_tokens, reply.completion_tokens) == (3, 7)
 
@@ -85,10 +85,31 @@ def test_the_usage_event_is_dropped_unless_it_was_asked_for() -> None:
 
 def test_an_engines_error_is_not_passed_on() -> None:
     rename = Rename(SERVED, ALIAS, keep_usage=False)
-    out = rename.feed(b'data: {"error":{"message":"a-000012-0123456789ab exploded"}}\n\n')
-    assert SERVED.encode() not in out
-    assert json.loads(out[6:])["error"]["code"] == "engine_error"
+    assert rename.feed(b'data: {"error":{"message":"a-000012-0123456789ab exploded"}}\n\n') == b""
     assert rename.error is not None
+
+
+def test_the_tokens_of_a_chunk_are_kept_and_not_passed_on() -> None:
+    rename, reply = Rename(SERVED, ALIAS, keep_usage=False), Reply()
+    text = ',"token_ids":[7]'
+    choice = {"index": 0, "delta": {"content": text}, "logprobs": None, "token_ids": [12, 5]}
+    out = rename.feed(event([choice], prompt_token_ids=[1, 2, 3]))
+    reply.take_events(rename.whole)
+    assert json.loads(out[6:])["choices"][0] == {"index": 0, "delta": {"content": text}, "logprobs": None}
+    assert "prompt_token_ids" not in json.loads(out[6:])
+    assert (reply.prompt_token_ids, reply.token_ids, reply.text) == ([1, 2, 3], [12, 5], text)
+
+
+def test_a_reply_tells_what_it_is_made_of() -> None:
+    reply = Reply()
+    for call in (
+        {"index": 0, "id": "x", "type": "function", "function": {"name": "look", "arguments": ""}},
+        {"index": 0, "function": {"arguments": '{"a":'}},
+        {"index": 0, "function": {"arguments": "1}"}},
+    ):
+        reply.take_events(event([{"index": 0, "delta": {"tool_calls": [call]}}]))
+    assert reply.strands() == {("name", 0): "look", ("arguments", 0): '{"a":1}'}
+    assert not reply.plain
 
 
 def test_a_single_byte_is_held_back() -> None:

@@ -1,0 +1,80 @@
+"""The way past ASGI for a body that streams: bytes to the client's socket in the turn in which they came.
+
+An ASGI ``send`` is a coroutine, so passing a chunk on would cost a wake-up of the task that awaits the engine.
+``wire.BoundedProtocol`` puts a ``Direct`` into each request's scope as an extension. Head and end of the response
+still go through ``send``; so do all responses that do not stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from starlette.types import Scope
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+    from serve.wire import BoundedProtocol
+
+EXTENSION = "heed.direct"
+
+
+class Direct:
+    """One request's client: write to it, know when it is slow, and learn that it left."""
+
+    __slots__ = ("_cycle", "_left", "_protocol", "_resumed")
+
+    def __init__(self, protocol: BoundedProtocol, cycle: RequestResponseCycle) -> None:
+        self._protocol, self._cycle = protocol, cycle
+        self._left: Callable[[], object] | None = None
+        self._resumed: Callable[[], object] | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left."""
+        return bool(self._cycle.disconnected)
+
+    @property
+    def slow(self) -> bool:
+        """Whether as much waits for the client as is held for it: 64 KiB."""
+        return bool(self._protocol.flow.write_paused)
+
+    def write(self, data: bytes) -> None:
+        """A piece of the body; the response's head must have been sent."""
+        cycle = self._cycle
+        if not cycle.disconnected:
+            cycle.transport.write(
+                b"%x\r\n%b\r\n" % (len(data), data) if cycle.chunked_encoding else data  # 1.0 knows no chunks
+            )
+
+    def watch(
+        self, *, left: Callable[[], object] | None = None, resumed: Callable[[], object] | None = None
+    ) -> None:
+        """Call ``left`` when the client leaves, at once when it has; ``resumed`` when it is no longer slow."""
+        self._left, self._resumed = left, resumed
+        if left is None and resumed is None:
+            self._protocol.directs.discard(self)
+            return
+        self._protocol.directs.add(self)
+        if self.gone and left is not None:
+            left()
+
+    def lost(self) -> None:
+        """The protocol's connection is gone."""
+        self._cycle.disconnected = True
+        if self._left is not None:
+            self._left()
+
+    def drained(self) -> None:
+        """The protocol may write again."""
+        if self._resumed is not None:
+            self._resumed()
+
+
+def direct_of(scope: Scope) -> Direct:
+    """The request's Direct. Raises RuntimeError under a server that is not ours."""
+    direct: Direct | None = (scope.get("extensions") or {}).get(EXTENSION)
+    if direct is None:
+        raise RuntimeError("the gateway streams past ASGI: start it with `heed up` or `python -m serve`")
+    return direct
