@@ -73,6 +73,8 @@ def arguments(port: int, settings: LaunchSettings) -> list[str]:
     said += ["--enable-lora", "--max-loras", str(SLOTS), "--max-cpu-loras", str(PARKED)]
     said += ["--max-lora-rank", str(LARGEST_RANK), "--scheduling-policy", "priority"]
     said += ["--logprobs-mode", "processed_logprobs", "--disable-log-stats"]
+    if settings.engine_tool_parser:
+        said += ["--enable-auto-tool-choice", "--tool-call-parser", settings.engine_tool_parser]
     if on_cpu():
         said += ["--enforce-eager", "--distributed-executor-backend", "uni"]
     else:

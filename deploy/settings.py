@@ -17,6 +17,10 @@ class LaunchSettings(StoreSettings):
     )
     engine_key: str = Field(default="", description="bearer key the engines ask for")
     engine_arguments: str = Field(default="", description="more arguments for the engine that is started")
+    engine_tool_parser: str = Field(
+        default="hermes",
+        description="how the started engine reads a model's tool calls, as vLLM names it; empty: no tools",
+    )
     engine_context: int = Field(
         default=2048, ge=128, description="most tokens of prompt and reply together, in the started engine"
     )

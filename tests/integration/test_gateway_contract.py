@@ -335,6 +335,29 @@ async def test_errors_that_no_route_made_have_the_same_shape(up: Running) -> Non
     assert (status, body["error"]["code"]) == (405, "method_not_allowed")
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("aliases", "GET, HEAD, POST"),
+        ("feedback/export", "GET, HEAD"),
+        ("feedback/chatcmpl-x", "DELETE, GET, HEAD"),
+        ("chat/completions", "POST"),
+    ],
+)
+async def test_a_405_tells_every_method_of_the_address(up: Running, path: str, allowed: str) -> None:
+    async with up.http.request("PUT", f"{up.url}/v1/{path}") as answer:
+        assert (answer.status, answer.headers["Allow"]) == (405, allowed)
+
+
+async def test_every_answer_has_a_request_id_of_its_own(up: Running) -> None:
+    ids = set()
+    for path in ("healthz", "v1/models", "v1/nowhere", "v1/nowhere"):
+        async with up.http.get(f"{up.url}/{path}", headers={"X-Request-Id": "of-the-client"}) as answer:
+            ids.add(answer.headers["X-Request-Id"])
+    assert len(ids) == 4
+    assert all(one.startswith("req_") and len(one) == 36 for one in ids)
+
+
 async def test_no_identifier_or_text_is_in_the_metrics(up: Running) -> None:
     await up.chat(user="alice-the-secret", messages=[{"role": "user", "content": "tell nobody"}])
     await up.chat(model="made-up-by-client")

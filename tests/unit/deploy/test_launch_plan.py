@@ -83,6 +83,14 @@ def test_the_engine_takes_no_more_context_than_the_model_has(tmp_path: Path) -> 
     assert engine.context_length(settings(tmp_path, model="org/name")) == 2048
 
 
+def test_the_engine_reads_tool_calls_as_it_is_told(tmp_path: Path) -> None:
+    pairs = dict(itertools.pairwise(engine.arguments(9000, settings(tmp_path, engine_tool_parser="mistral"))))
+    assert pairs["--tool-call-parser"] == "mistral"
+    assert "--enable-auto-tool-choice" in pairs
+    none = engine.arguments(9000, settings(tmp_path, engine_tool_parser=""))
+    assert not {"--tool-call-parser", "--enable-auto-tool-choice"} & set(none)
+
+
 def test_the_engine_can_load_adapters_and_obeys_priorities(tmp_path: Path) -> None:
     said = engine.arguments(9000, settings(tmp_path, engine_arguments="--seed 3"))
     pairs = dict(itertools.pairwise(said))

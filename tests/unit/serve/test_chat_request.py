@@ -44,6 +44,8 @@ def parse(**more: Any) -> Any:
         ("temperature", True, "temperature"),
         ("top_p", 0, "top_p"),
         ("seed", 2**63, "seed"),
+        ("seed", 2.0**60, "seed"),
+        ("max_tokens", 5.5, "max_tokens"),
         ("stop", ["a"] * 5, "stop"),
         ("stop", [""], "stop"),
         ("stop", "x" * 257, "stop"),
@@ -137,6 +139,7 @@ def test_a_wrong_field_is_named(field: str, value: Any, named: str) -> None:
     [
         ("max_tokens", 5, {"max_tokens": 5}),
         ("max_completion_tokens", 5, {"max_tokens": 5}),
+        ("max_completion_tokens", 5.0, {"max_tokens": 5}),
         ("temperature", 0, {"temperature": 0}),
         ("stop", "x", {"stop": ["x"]}),
         ("logit_bias", {"5": -100}, {"logit_bias": {"5": -100}}),
