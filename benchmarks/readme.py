@@ -11,7 +11,7 @@ from benchmarks.results import ROOT, Benchmark, Figure, Result, load
 README = ROOT / "README.md"
 BEGIN = "<!-- figures: written by `python -m benchmarks --readme` -->"
 END = "<!-- /figures -->"
-NAMES = ("start", "loop", "rounds", "swaps", "votes", "overload", "clients")
+NAMES = ("start", "loop", "rounds", "swaps", "changes", "votes", "overload", "clients")
 
 
 def benchmark(name: str) -> Benchmark:

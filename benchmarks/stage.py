@@ -1,18 +1,19 @@
-"""Real parts to measure on: a Valkey that fsyncs, one vLLM engine, one gateway, and adapters told apart."""
+"""Real parts to measure on: a Valkey that fsyncs, vLLM engines, gateways, and adapters told apart."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from feedback.protocols import AliasRecord
+from feedback.protocols import AdapterRecord, AliasRecord, Registry
 from feedback.registry import RedisRegistry
 from feedback.store import connect
 from tests.adapters import random_adapter
-from tests.servers import STARTER, answers, engine_server, free_port, process, valkey_server, wait_until
+from tests.servers import STARTER, MortalEngine, answers, free_port, process, valkey_server, wait_until
 from training.publish import Origin, publish
 from training.trunk import Trunk
 
@@ -23,21 +24,43 @@ SCALE = 0.12  # of the random weights: replies are long, and no two adapters beg
 class Stage:
     """Where the parts are."""
 
-    url: str  # the gateway
+    urls: tuple[str, ...]  # of the gateways
     redis_url: str
-    engine_url: str
+    engines: tuple[MortalEngine, ...]
     data_dir: Path
-    adapters: tuple[str, ...]  # ids, loaded and proved on the engine
+    adapters: tuple[str, ...]  # ids, loaded and proved on every engine
+
+    @property
+    def url(self) -> str:
+        """The first gateway's."""
+        return self.urls[0]
+
+    @property
+    def engine_url(self) -> str:
+        """The first engine's."""
+        return self.engines[0].url
 
 
-def published(registry: RedisRegistry, data_dir: Path, count: int) -> tuple[str, ...]:
+def published(registry: Registry, data_dir: Path, count: int) -> tuple[AdapterRecord, ...]:
     """Publish ``count`` random adapters as candidates of the default alias."""
     trunk = Trunk.load(str(STARTER))
-    ids = []
+    records = []
     for seed in range(count):
         folder = random_adapter(data_dir / "made" / str(seed), seed, scale=SCALE, rank=16)
-        ids.append(publish(registry, trunk, folder, Origin(alias="heed"), data_dir / "adapters").id)
-    return tuple(ids)
+        records.append(publish(registry, trunk, folder, Origin(alias="heed"), data_dir / "adapters"))
+    return tuple(records)
+
+
+@contextmanager
+def engines_up(folder: Path, count: int, env: Mapping[str, str] | None) -> Iterator[tuple[MortalEngine, ...]]:
+    """Engines that are healthy, started side by side."""
+    with ExitStack() as life:
+        engines = tuple(MortalEngine(folder / f"engine-{number}", env=env) for number in range(count))
+        for engine in engines:
+            life.callback(engine.close)
+        for engine in engines:
+            engine.wait()
+        yield engines
 
 
 @contextmanager
@@ -46,30 +69,37 @@ def stage(
     adapters: int = 0,
     settings: Mapping[str, str] | None = None,
     engine: Mapping[str, str] | None = None,
+    *,
+    engines: int = 1,
+    gateways: int = 1,
 ) -> Iterator[Stage]:
     """Everything up and ready, down again at the end. ``settings`` and ``engine`` add to the environments of the
-    gateway and of the engine.
+    gateways and of the engines.
     """
-    data, port = folder / "data", free_port()
+    data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
-    with valkey_server(folder / "valkey") as (redis_url, _), engine_server(folder, env=engine) as engine_url:
+    with ExitStack() as life:
+        redis_url, _ = life.enter_context(valkey_server(folder / "valkey"))
+        running = life.enter_context(engines_up(folder, engines, engine))
         registry = RedisRegistry(connect(redis_url))
         registry.put_alias(AliasRecord(name="heed"))
-        ids = published(registry, data, adapters)
-        url = f"http://127.0.0.1:{port}"
+        ids = tuple(record.id for record in published(registry, data, adapters))
         env = {
             "HEED_DATA_DIR": str(data),
             "HEED_REDIS_URL": redis_url,
-            "HEED_ENGINE_URLS": engine_url,
-            "HEED_PORT": str(port),
+            "HEED_ENGINE_URLS": ",".join(one.url for one in running),
             **(settings or {}),
         }
-        with process([sys.executable, "-m", "serve"], folder / "gateway.log", env):
-            wait_until(lambda: answers(f"{url}/readyz"), 60, "the gateway", folder / "gateway.log")
+        urls = []
+        for number in range(gateways):
+            port, log = free_port(), folder / f"gateway-{number}.log"
+            life.enter_context(process([sys.executable, "-m", "serve"], log, {**env, "HEED_PORT": str(port)}))
+            urls.append(f"http://127.0.0.1:{port}")
+            wait_until(partial(answers, f"{urls[-1]}/readyz"), 60, "the gateway", log)
 
-            def all_proved() -> bool:
-                ready = registry.engines()
-                return bool(ready) and all(set(ids) <= set(on) for on in ready.values())
+        def all_proved() -> bool:
+            ready = registry.engines()
+            return len(ready) == engines and all(set(ids) <= set(on) for on in ready.values())
 
-            wait_until(all_proved, 60, "the adapters", folder / "gateway.log")
-            yield Stage(url, redis_url, engine_url, data, ids)
+        wait_until(all_proved, 90, "the adapters", folder / "gateway-0.log")
+        yield Stage(tuple(urls), redis_url, running, data, ids)

@@ -1,8 +1,8 @@
 """Swaps under streaming load: how many requests fail, and does any reply mix two adapters?
 
-    python -m benchmarks.swaps --swaps 50 --streams 8
+    python -m benchmarks.swaps --swaps 200 --engines 3 --streams 8
 
-Starts a real Valkey, a real float32 vLLM engine with the starter model and a real gateway; publishes adapters with
+Starts a real Valkey, real float32 vLLM engines with the starter model and a real gateway; publishes adapters with
 random weights, so that each answers a greedy prompt in its own way; then promotes them in turn while clients stream
 greedily without a pause. A reply is *whole* when it equals, to the letter, what the adapter that the gateway names
 for it answers alone; *misnamed* when it is another's; anything else is *mixed*. Two controls say what that is worth:
@@ -28,7 +28,9 @@ import aiohttp
 from benchmarks.results import Figure, Row
 from benchmarks.stage import Stage, stage
 
-DESCRIPTION = "50 swaps under streaming load: failed requests, replies of two adapters, latency"
+DESCRIPTION = (
+    "200 swaps over three engines under streaming load: failed requests, replies of two adapters, latency"
+)
 PROMPTS = ("When do you open?", "Do you have oat milk?", "Can I bring my dog?", "What is a flat white?")
 GREEDY = {"temperature": 0, "max_tokens": 48}
 CALM_SECONDS = 10.0
@@ -53,6 +55,7 @@ class SwapFigures:
     """What one run showed."""
 
     swaps: int
+    engines: int
     requests: int
     failed: int
     mixed: int
@@ -195,6 +198,7 @@ async def measure(at: Stage, swaps: int, streams: int) -> SwapFigures:
     waits, firsts = [wait for _, wait in done], [heard.first - heard.began for heard in answered]
     return SwapFigures(
         swaps=len(done),
+        engines=len(at.engines),
         requests=len(load.replies),
         failed=len(load.replies) - len(answered),
         mixed=verdicts["mixed"],
@@ -217,18 +221,22 @@ def run(arguments: Sequence[str]) -> list[Row]:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--swaps", type=int, default=50)
+    parser.add_argument("--swaps", type=int, default=200)
+    parser.add_argument("--engines", type=int, default=3)
     parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--adapters", type=int, default=3)
     told = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder, stage(Path(folder), adapters=told.adapters) as at:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        stage(Path(folder), adapters=told.adapters, engines=told.engines) as at,
+    ):
         return [asdict(asyncio.run(measure(at, told.swaps, told.streams)))]
 
 
 def figures(rows: Sequence[Row]) -> list[Figure]:
     """What failed, what mixed, and how long a swap takes."""
     (row,) = rows
-    under = f"{row['swaps']} swaps under streaming load"
+    under = f"{row['swaps']} swaps over {row.get('engines', 1)} engines under streaming load"
     controls = (
         f"controls: {row['spliced_noticed']} of {row['spliced']} mixed on purpose noticed; "
         f"{row['calm_changed']} of {row['calm_replies']} changed without a swap"

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import redis
@@ -129,17 +129,71 @@ def engine_server(
     dtype: str = "float32",
     port: int | None = None,
     env: Mapping[str, str] | None = None,
+    more: Sequence[str] = (),
 ) -> Iterator[str]:
-    """A stock vLLM OpenAI server on the CPU. float32, so that texts can be compared. Yields its URL."""
+    """A stock vLLM OpenAI server on the CPU, healthy. float32, so that texts can be compared. Yields its URL."""
+    with starting_engine(folder, model, dtype, port, env, more) as (url, _):
+        wait_until(lambda: answers(f"{url}/health"), 240, "the engine", folder / "engine.log")
+        yield url
+
+
+@contextmanager
+def starting_engine(
+    folder: Path,
+    model: Path = STARTER,
+    dtype: str = "float32",
+    port: int | None = None,
+    env: Mapping[str, str] | None = None,
+    more: Sequence[str] = (),
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The same as soon as it is started; ``more`` flags win over those here. Yields its URL and process."""
     port = port or free_port()
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port), "--dtype", dtype]
     command += ["--enable-lora", "--max-loras", "4", "--max-cpu-loras", "16", "--max-lora-rank", "16"]
     command += ["--scheduling-policy", "priority", "--logprobs-mode", "processed_logprobs"]
     command += ["--enforce-eager", "--max-model-len", "1024"]
-    command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
-    log = folder / "engine.log"
-    with process(command, log, {**ENGINE_ENV, **(env or {})}):
-        url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: answers(f"{url}/health"), 240, "the engine", log)
-        yield url
+    command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes", *more]
+    with process(command, folder / "engine.log", {**ENGINE_ENV, **(env or {})}) as child:
+        yield f"http://127.0.0.1:{port}", child
+
+
+class MortalEngine:
+    """An engine that can be killed, and started again at the same address."""
+
+    def __init__(
+        self, folder: Path, more: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> None:
+        self.url = ""
+        self._folder, self._port, self._more, self._env = folder, free_port(), more, env
+        self._life = ExitStack()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.start()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it says so now."""
+        return answers(f"{self.url}/health")
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self._process.poll() is None
+
+    def start(self) -> None:
+        """Returns at once."""
+        started = starting_engine(self._folder, port=self._port, env=self._env, more=self._more)
+        self.url, self._process = self._life.enter_context(started)
+
+    def wait(self) -> None:
+        """Until it is healthy."""
+        wait_until(lambda: self.healthy, 300, "the engine", self._folder / "engine.log")
+
+    def kill(self) -> None:
+        """Without a chance to do anything about it, all its processes."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def close(self) -> None:
+        """Stop it, if it still runs."""
+        self._life.close()
