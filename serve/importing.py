@@ -47,10 +47,12 @@ async def take_in(gateway: Gateway, path: str, alias: str | None) -> AdapterReco
         raise BadField("path", str(error), status=422) from error
     try:
         probes = await _measure(gateway, engine, folder)
-        return await asyncio.to_thread(_publish, gateway, record.name, folder, lora, probes)
+        made = await asyncio.to_thread(_publish, gateway, record.name, folder, lora, probes)
     except BaseException:
         await _forget(engine, folder)
         raise
+    await gateway.snapshot.refresh()  # who was told its id may ask for it at once
+    return made
 
 
 async def _forget(engine: Engine, folder: Path) -> None:

@@ -91,7 +91,7 @@ def promote(
 def retire(
     adapter: str, reason: Reason = "retired by hand", as_json: AsJson = False, url: Url = None
 ) -> None:
-    """Take an adapter that is not live out of use."""
+    """Give up an adapter that is not live; its files are deleted after HEED_ADAPTER_KEEP_SECONDS."""
     from deploy.client import find
     from deploy.show import show
 
