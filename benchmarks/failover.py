@@ -117,7 +117,7 @@ def stage(folder: Path) -> Iterator[Stage]:
             "HEED_ENGINE_URLS": ",".join(engine.url for engine in engines),
             "HEED_PORT": str(port),
         }
-        log, at = folder / "gateway.log", Stage(f"http://127.0.0.1:{port}", engines, adapter)
+        log, at = folder / "gateway.log", Stage(f"http://127.0.0.1:{port}", engines, adapter.id)
         up.enter_context(process([sys.executable, "-m", "serve"], log, env))
         wait_until(lambda: answers(f"{at.url}/readyz"), 60, "the gateway", log)
         wait_until(lambda: at.holds(0) and at.holds(1), 60, "the adapter on both engines", log)

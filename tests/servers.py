@@ -161,9 +161,7 @@ def starting_engine(
 class MortalEngine:
     """An engine that can be killed, and started again at the same address."""
 
-    def __init__(
-        self, folder: Path, more: Sequence[str] = (), env: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, more: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
         self.url = ""
         self._folder, self._port, self._more, self._env = folder, free_port(), more, env
         self._life = ExitStack()
