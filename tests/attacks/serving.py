@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from tests.unit.serve.fake_engine import FakeEngine, fake_engine
 from tests.unit.serve.running import running
 
@@ -120,7 +122,7 @@ class Ear(logging.Handler):
 def serving(folder: Path, redis_url: str) -> Iterator[Served]:
     """Both gateways and the engine, in one thread."""
     made: list[Served] = []
-    loop = asyncio.new_event_loop()
+    loop = uvloop.new_event_loop()  # as in production
     ready, stop = threading.Event(), asyncio.Event()
     ear = Ear()
 
