@@ -1,7 +1,7 @@
 """A client's JSON schemas, within what an engine can make a grammar of, and soon.
 
-The bounds are measured on xgrammar, vLLM's compiler: it takes seconds for a few thousand properties or a few
-dozen patterns that repeat a thousand times, while other schemas wait, and vLLM answers 500 where it gives up.
+The bounds are measured on xgrammar, vLLM's compiler: it takes seconds for a thousand properties of one object or
+a few dozen patterns that repeat a thousand times, while other schemas wait, and vLLM answers 500 where it gives up.
 Whether a schema makes sense is the engine's to say.
 """
 
@@ -18,6 +18,7 @@ from serve.errors import BadField
 
 MAX_NESTING = 64  # levels
 MAX_PARTS = 2_000  # keys and list items of one schema
+MAX_PROPERTIES = 256  # of one object; the time grows faster than with their square
 MAX_PATTERNS, MAX_PATTERN_LENGTH = 32, 256
 MAX_REPEATS = 10_000  # the sum of all counts in a schema's patterns, as 5 in ``a{2,5}``
 MAX_REPEAT = 128  # the largest count of a response format's; xgrammar gives up somewhat above
@@ -33,6 +34,8 @@ def read_schema(value: Any, where: str, repeat: int = MAX_REPEAT) -> dict[str, A
         raise BadField(where, f"has over {MAX_PARTS} keys and items")
     if not is_within(MAX_NESTING, value):
         raise BadField(where, f"is nested deeper than {MAX_NESTING} levels")
+    if any(len(named) > MAX_PROPERTIES for named in _under("properties", value)):
+        raise BadField(where, f"has an object of over {MAX_PROPERTIES} properties")
     _check_patterns(list(_patterns(value)), where, repeat)
     if _circles(value):
         raise BadField(where, "has a $ref that leads back to itself with nothing between")
@@ -74,13 +77,20 @@ def _containers(value: Any) -> Iterator[dict[str, Any] | list[Any]]:
         waiting.extend(part for part in parts if isinstance(part, dict | list))
 
 
+def _under(name: str, value: Any) -> Iterator[dict[str, Any]]:
+    """The objects that stand under that key, anywhere."""
+    for one in _containers(value):
+        if isinstance(one, dict) and isinstance(one.get(name), dict):
+            yield one[name]
+
+
 def _patterns(value: Any) -> Iterator[str]:
     """The regular expressions of a schema: ``pattern``, and the keys of ``patternProperties``."""
     for one in _containers(value):
-        if isinstance(one, dict):
-            pattern, named = one.get("pattern"), one.get("patternProperties")
-            yield from [pattern] if isinstance(pattern, str) else []
-            yield from named if isinstance(named, dict) else []
+        if isinstance(one, dict) and isinstance(one.get("pattern"), str):
+            yield one["pattern"]
+    for named in _under("patternProperties", value):
+        yield from named
 
 
 def _circles(root: dict[str, Any]) -> bool:
