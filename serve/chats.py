@@ -105,6 +105,8 @@ class Chats:
         """Go on with a stream that its engine broke off, on another engine with the same adapter: what it gives
         begins where the client's copy ends. Raises EngineError, Unavailable, ClientLeft.
         """
+        if record.diverged:
+            raise EngineGarbled("the chat, told again, was another")
         cut = Cut(record.response_id, self._pool.served_name(record.plan.adapter), record.read())
         if cut.said.finish_reason:
             return Upstream(None, cut.served, lambda: None, data=cut.end())
@@ -171,7 +173,7 @@ class Chats:
                     cut.served, record.messages, record.overrides, record.priority
                 )
                 exchange = await engine.client.open_chat(body, request_id, record.ask)
-                upstream = Upstream(exchange, cut.served, release, reshape=Repeated(cut))
+                upstream = Upstream(exchange, cut.served, release, reshape=Repeated(cut, record.diverge))
             await upstream.begin()
             _check(upstream)
         return upstream

@@ -142,11 +142,11 @@ class Diverged(EngineGarbled):
 
 class Repeated:
     """The same chat, told again: leaves out what was sent. Call with bytes; raises nothing: when the words differ,
-    an error event comes out.
+    ``diverged`` is called and an error event comes out.
     """
 
-    def __init__(self, cut: Cut) -> None:
-        self._events = _Events()
+    def __init__(self, cut: Cut, diverged: Callable[[], None]) -> None:
+        self._events, self._diverged = _Events(), diverged
         self._old = cut.said.strands()
         self._new: dict[Strand, str] = {}
         self._logprobs_left = cut.said.logprobs
@@ -156,6 +156,7 @@ class Repeated:
         try:
             return b"".join(map(self._one, self._events.feed(data)))
         except Diverged:
+            self._diverged()
             return b'data: {"error": {}}' + END
 
     def _one(self, event: bytes) -> bytes:

@@ -45,6 +45,7 @@ class Record:
     reply: Reply = field(default_factory=Reply)
     exchange: Exchange | None = None  # with the engine that is asked now
     left: bool = False  # the client
+    diverged: bool = False  # told again by another engine, it said something else
     broken: int = 0  # engines that broke off under this chat
     _unread: list[bytes] = field(default_factory=list)
     _unread_bytes: int = 0
@@ -70,6 +71,10 @@ class Record:
         self.left = True
         if self.exchange is not None:
             self.exchange.close()
+
+    def diverge(self) -> None:
+        """What was sent cannot be gone on with."""
+        self.diverged = True
 
     def ask(self, exchange: Exchange) -> None:
         """An engine is being asked."""

@@ -14,6 +14,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+PROMPT_TOKENS = [7, 7, 7]  # of every prompt
+
 
 class FakeEngine:
     """State and faults of one fake."""
@@ -35,8 +37,13 @@ class FakeEngine:
         self.aborted = 0  # chats whose client left before the end
         self.log_probability: dict[str, float] = {}  # model → what every token has; default -1
         self.load_status = 200
+        self.error_after_chunks: int | None = None  # an error event, as vLLM writes when its core dies
+        self.says: list[str] | None = None  # other words
+        self.asked_to_go_on: list[dict[str, Any]] = []  # bodies of completions that continue a reply
 
     def words(self, model: str) -> list[str]:
+        if self.says is not None:
+            return self.says
         return ["hello ", "from ", model if model == "base" else "an adapter", "!"]
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -79,6 +86,9 @@ class FakeEngine:
         await answer.prepare(request)
         try:
             for number, event in enumerate(self._events(response_id, model, body)):
+                if number == self.error_after_chunks:
+                    await answer.write(b'data: {"error":{"message":"EngineCore died","code":500}}\n\n')
+                    break
                 if self.break_after_chunks is not None and number >= self.break_after_chunks:
                     request.transport.abort()  # type: ignore[union-attr]
                     return answer
@@ -104,10 +114,12 @@ class FakeEngine:
             }
             return b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"
 
-        words = self.words(model)
+        words, told = self.words(model), bool(body.get("return_token_ids"))
         first = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
-        events = [event([first])]
-        events += [event([{"index": 0, "delta": {"content": word}, "finish_reason": None}]) for word in words]
+        events = [event([first], **({"prompt_token_ids": PROMPT_TOKENS} if told else {}))]
+        for token, word in enumerate(words):
+            ids = {"token_ids": [token] if told else None}
+            events.append(event([{"index": 0, "delta": {"content": word}, "finish_reason": None, **ids}]))
         events.append(event([{"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}]))
         if (body.get("stream_options") or {}).get("include_usage"):
             usage = {"prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9}
@@ -136,11 +148,37 @@ class FakeEngine:
         self.adapters.pop((await request.json())["lora_name"], None)
         return web.Response(text="ok")
 
-    async def completions(self, request: web.Request) -> web.Response:
+    async def completions(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
+        if body.get("stream"):
+            return await self._go_on(request, body)
         value = self.log_probability.get(body["model"], -1.0)
         told = {f"token_id:{token}": value for token in body["logprob_token_ids"]}
         return web.json_response({"choices": [{"logprobs": {"top_logprobs": [told]}, "text": ""}]})
+
+    async def _go_on(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        """The words after the tokens in the prompt: each word of a reply is a token, numbered from 0."""
+        self.asked_to_go_on.append(body)
+        said = len(body["prompt"]) - len(PROMPT_TOKENS)
+        words = self.words(body["model"])[said:]
+        answer = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await answer.prepare(request)
+        for number, word in enumerate(words):
+            if self.break_after_chunks is not None and number >= self.break_after_chunks:
+                request.transport.abort()  # type: ignore[union-attr]
+                return answer
+            end = "stop" if number == len(words) - 1 else None
+            choice = {"index": 0, "text": word, "finish_reason": end, "token_ids": [said + number]}
+            await answer.write(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
+        usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": len(words)}
+        await answer.write(b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n")
+        await answer.write(b"data: [DONE]\n\n")
+        return answer
+
+    async def detokenize(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        words = self.words(body["model"])
+        return web.json_response({"prompt": "".join(words[token] for token in body["tokens"])})
 
     async def tokenize(self, request: web.Request) -> web.Response:
         text = (await request.json())["prompt"]
@@ -174,6 +212,7 @@ async def fake_engine(fake: FakeEngine | None = None) -> AsyncIterator[FakeEngin
             web.post("/v1/unload_lora_adapter", fake.unload),
             web.post("/v1/completions", fake.completions),
             web.post("/tokenize", fake.tokenize),
+            web.post("/detokenize", fake.detokenize),
         ]
     )
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
