@@ -21,7 +21,7 @@ from feedback.protocols import Quotas
 from serve.auth import Caller
 from serve.buckets import Buckets, Quota, whole_seconds
 from serve.errors import GatewayError, TooMany
-from serve.meters import Meter, headers_of, meters_of
+from serve.meters import KeyMeters, Meter, headers_of
 from serve.metrics import Metrics
 from serve.places import Bounds, Places
 from serve.settings import GatewaySettings
@@ -48,6 +48,7 @@ class Limits:
         )
         self.places = Places(Bounds.of(settings), engines_up, clock)
         self._wake = asyncio.Event()
+        self._meters = KeyMeters(settings)
         self._buckets = Buckets(clock, early=self._wake.set)
         self._charges: deque[tuple[Caller, int]] = deque()  # appended by the writer's thread
         self._name = secrets.token_hex(8)  # of this process among the gateways
@@ -60,9 +61,10 @@ class Limits:
         if self._subject is None or caller.keyless:
             return
         name = f"subject:{subject}"
-        with self._counted():
-            if wait := self._buckets.wait(name, self._subject, 1.0):
-                raise TooMany("too many requests of one user", retry_after=whole_seconds(wait))
+        if wait := self._buckets.wait(name, self._subject, 1.0):
+            error = TooMany("too many requests of one user", retry_after=whole_seconds(wait))
+            self._count(error)
+            raise error
         self._buckets.take(name, self._subject, 1.0)
 
     @contextmanager
@@ -71,11 +73,14 @@ class Limits:
         Raises TooMany when the key or the subject has had its share, Unavailable when the priority has.
         """
         self._charge()
-        meters = meters_of(caller.record, self._settings)
-        with self._counted():
+        meters = self._meters.of(caller.record)
+        try:
             self._check_meters(meters, responses)
             holders = () if caller.keyless else self._holders(caller, subject, responses)
             self.places.check(caller.priority, responses)
+        except GatewayError as error:
+            self._count(error)
+            raise
         for meter in meters:
             if meter.unit == "requests":
                 self._buckets.take(meter.name, meter.quota, responses)
@@ -149,14 +154,9 @@ class Limits:
         """Take what the responses that ended have used."""
         while self._charges:
             caller, tokens = self._charges.popleft()
-            for meter in meters_of(caller.record, self._settings):
+            for meter in self._meters.of(caller.record):
                 if meter.unit == "tokens":
                     self._buckets.take(meter.name, meter.quota, tokens)
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        try:
-            yield
-        except GatewayError as error:
-            self._metrics.refused.labels(error.code).inc()
-            raise
+    def _count(self, error: GatewayError) -> None:
+        self._metrics.refused.labels(error.code).inc()

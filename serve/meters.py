@@ -23,10 +23,7 @@ class Meter:
     unit: Unit
     units: float
     seconds: float
-
-    @property
-    def quota(self) -> Quota:
-        return Quota.per(self.units, self.seconds)
+    quota: Quota
 
     @property
     def said(self) -> str:
@@ -39,20 +36,33 @@ class Meter:
         return f"--{self.unit}-per-{'minute' if self.seconds == MINUTE else 'day'}"
 
 
-def meters_of(record: KeyRecord | None, settings: GatewaySettings) -> tuple[Meter, ...]:
-    """All limits of the key; none without a record."""
-    return () if record is None else tuple(_meters(record, settings))
+class KeyMeters:
+    """The meters of every key, made when first asked for and anew when the key's record is another."""
 
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._known: dict[str, tuple[KeyRecord, tuple[Meter, ...]]] = {}  # by key id; keys are few
 
-def _meters(record: KeyRecord, settings: GatewaySettings) -> Iterator[Meter]:
-    limits: tuple[tuple[Unit, float, float | None, float], ...] = (
-        ("requests", MINUTE, record.requests_per_minute, settings.key_requests_per_minute),
-        ("tokens", MINUTE, record.tokens_per_minute, settings.key_tokens_per_minute),
-        ("tokens", DAY, record.tokens_per_day, settings.key_tokens_per_day),
-    )
-    for unit, seconds, own, general in limits:
-        if units := general if own is None else own:
-            yield Meter(f"{record.id}:{unit}:{seconds:.0f}", unit, units, seconds)
+    def of(self, record: KeyRecord | None) -> tuple[Meter, ...]:
+        """All limits of the key; none without a record."""
+        if record is None:
+            return ()
+        known = self._known.get(record.id)
+        if known is None or known[0] is not record:
+            known = self._known[record.id] = record, tuple(self._made(record))
+        return known[1]
+
+    def _made(self, record: KeyRecord) -> Iterator[Meter]:
+        settings = self._settings
+        limits: tuple[tuple[Unit, float, float | None, float], ...] = (
+            ("requests", MINUTE, record.requests_per_minute, settings.key_requests_per_minute),
+            ("tokens", MINUTE, record.tokens_per_minute, settings.key_tokens_per_minute),
+            ("tokens", DAY, record.tokens_per_day, settings.key_tokens_per_day),
+        )
+        for unit, seconds, own, general in limits:
+            if units := general if own is None else own:
+                name = f"{record.id}:{unit}:{seconds:.0f}"
+                yield Meter(name, unit, units, seconds, Quota.per(units, seconds))
 
 
 def headers_of(meters: Sequence[Meter], buckets: Buckets) -> Mapping[str, str]:
