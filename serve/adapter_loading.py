@@ -92,6 +92,12 @@ class Slots:
             async with self._turns[engine.name]:
                 await unload(engine, adapter)
 
+    def forget(self, names: Collection[str]) -> None:
+        """Forget all engines but those of these names."""
+        for gone in self._in_memory.keys() - set(names):
+            self._in_memory.pop(gone)
+            self._turns.pop(gone, None)
+
     async def _make_place(
         self, engine: Engine, adapter: str, table: RouteTable, want: Collection[str]
     ) -> bool:

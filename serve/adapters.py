@@ -35,6 +35,7 @@ REPORT_SECONDS, REPORT_LIFE = 2.0, 10.0
 SHARE_SECONDS = 0.7  # between talks with other gateways about what is asked for
 WATCH_SECONDS = 2.0  # between looks whether files changed
 SWEEP_SECONDS = 30.0  # between looks for files to delete
+ARM_WAIT_SECONDS = 1.0  # longest a chat waits for the adapter of its arm
 WAIT_SECONDS = 0.02  # between looks of a chat for its adapter
 AT_ONCE = 4  # adapters made ready side by side on one engine, whose probes then share batches
 ADAPTERS_WITH_SERIES = 64  # the newest; bounds the number of metric series
@@ -83,15 +84,16 @@ class Keeper:
 
     async def bring(self, plan: Plan) -> None:
         """Wait until some engine has the plan's adapter ready: one asked for by name, or an arm without a place.
-        At most HEED_ADAPTER_WAIT_SECONDS, and not when no engine can be expected to. Raises NotFound for one
-        asked for by name that can never be served.
+        At most HEED_ADAPTER_WAIT_SECONDS (an arm, which has a fallback, a second), and not when no engine can be
+        expected to. Raises NotFound for one asked for by name that can never be served.
         """
         adapter = plan.adapter
         if plan.arm in {LIVE, FALLBACK} or adapter == BASE or self._pool.anywhere(adapter):
             return
         self._uses.waiting(adapter, +1)
         self.wake.set()
-        until = time.monotonic() + self._settings.adapter_wait_seconds
+        longest = self._settings.adapter_wait_seconds
+        until = time.monotonic() + (longest if plan.arm == PINNED else min(longest, ARM_WAIT_SECONDS))
         try:
             while not self._pool.anywhere(adapter):
                 if not self._coming(adapter) or time.monotonic() > until:
@@ -110,11 +112,11 @@ class Keeper:
         return await self.slots.load(engine, adapter, self._snapshot.table, want)
 
     def _coming(self, adapter: str) -> bool:
-        """Whether an engine may have it soon: one is up on which it has not failed."""
+        """Whether an engine may have it soon: one is up that will be asked now, or for the first time."""
         if adapter in self._unfit or not servable(self._snapshot.table.adapters.get(adapter)):
             return False
-        up = (engine.name for engine in self._pool.engines if engine.up)
-        return any(not self._waits.get((name, adapter), (0, 0.0))[0] for name in up)
+        waits = [self._waits.get((one.name, adapter), (0, 0.0)) for one in self._pool.engines if one.up]
+        return any(not tries or next_try <= time.monotonic() for tries, next_try in waits)
 
     def _never(self, adapter: str) -> str | None:
         """Why it will not be served, when that is sure."""
@@ -131,6 +133,7 @@ class Keeper:
         if self._due("share", SHARE_SECONDS):
             await self._uses.share()
         if self._due("watch", WATCH_SECONDS):
+            self._forget_engines()
             await self._take_out_changed()
         for engine in self._pool.engines:
             task = self._busy.get(engine.name)
@@ -163,7 +166,10 @@ class Keeper:
     def _missing(self, engine: Engine) -> list[AdapterRecord]:
         """What is wanted on the engine and can be tried now."""
         now, missing = time.monotonic(), []
-        for adapter in self._wanted() if engine.up else ():
+        want = self._wanted() if engine.up else []
+        for key in [one for one in self._missed if one[0] == engine.name and one[1] not in want]:
+            del self._missed[key]
+        for adapter in want:
             if adapter not in engine.ready and adapter not in self._unfit:
                 self._missed.setdefault((engine.name, adapter), now)
                 if now >= self._waits.get((engine.name, adapter), (0, 0.0))[1]:
@@ -218,6 +224,15 @@ class Keeper:
             self._told.setdefault(engine.name, {}),
         )
         return True
+
+    def _forget_engines(self) -> None:
+        """Addresses come and go: what is known of those that went goes too."""
+        names = {engine.name for engine in self._pool.engines}
+        self._told = {name: told for name, told in self._told.items() if name in names}
+        self._busy = {name: task for name, task in self._busy.items() if name in names or not task.done()}
+        self._waits = {key: wait for key, wait in self._waits.items() if key[0] in names}
+        self._missed = {key: since for key, since in self._missed.items() if key[0] in names}
+        self.slots.forget(names)
 
     async def _take_out_changed(self) -> None:
         """What was proved and then changed on disk is not what was proved."""

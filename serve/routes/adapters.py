@@ -10,7 +10,7 @@ from fastapi import APIRouter, Response
 from feedback.protocols import AdapterRecord
 from serve.auth import PRODUCT, ProductCaller
 from serve.engines import BASE
-from serve.errors import BadField
+from serve.errors import BadField, Clash
 from serve.importing import take_in
 from serve.routes.aliases import resolve
 from serve.routes.aliases import shown as alias_shown
@@ -89,6 +89,8 @@ def promote(adapter_id: str, parts: Parts, caller: ProductCaller, body: Reason |
         record = parts.registry.promote(resolve(parts, body.alias).name, None, reason)
         return json_answer(alias_shown(record))
     adapter = parts.registry.adapter(adapter_id)
+    if adapter.state == "retired" and not (parts.settings.adapters_dir / adapter_id).is_dir():
+        raise Clash(f"the files of {adapter_id} are deleted: import it anew to promote it")
     if body.alias not in {None, adapter.alias}:
         raise BadField("alias", f"{adapter_id} belongs to {adapter.alias}", status=422)
     return json_answer(alias_shown(parts.registry.promote(adapter.alias, adapter_id, reason)))

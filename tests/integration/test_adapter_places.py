@@ -185,6 +185,8 @@ async def test_a_rejected_or_deleted_adapter_is_not_found_and_the_answer_says_wh
         status, body, _ = await up.chat(model=f"heed:{name}")
         assert (status, body["error"]["code"]) == (404, "model_not_found")
         assert why in body["error"]["message"]
+    status, body = await up.call("POST", f"/v1/adapters/{NAMES[1]}/promote")
+    assert (status, body["error"]["code"]) == (409, "conflict")
     assert fake.loads == loads
 
 
