@@ -16,6 +16,7 @@ class Breaker:
 
     failures: int = 0
     opens_at: float = 0.0  # no chat before
+    trying: bool = False  # the chat that was let through has not ended
 
     @property
     def open(self) -> bool:
@@ -28,17 +29,23 @@ class Breaker:
     def asked(self, now: float) -> None:
         """A chat is sent. While open, the next one waits for its outcome, or for another pause."""
         if self.open:
+            self.trying = True
             self.opens_at = now + self._pause()
 
     def failed(self, now: float) -> None:
-        """A chat failed by the engine's fault."""
+        """A chat failed by the engine's fault. Those that were under way when it opened tell nothing new: else an
+        engine that dies under many streams would be left alone for the longest pause.
+        """
+        if self.open and not self.trying:
+            return
+        self.trying = False
         self.failures += 1
         if self.open:
             self.opens_at = now + self._pause()
 
     def worked(self) -> None:
         """A chat was answered."""
-        self.failures = 0
+        self.failures, self.trying = 0, False
 
     def _pause(self) -> float:
         return float(min(LONGEST_PAUSE, 2.0 ** min(self.failures - FAILURES, 16)))

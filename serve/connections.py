@@ -37,23 +37,24 @@ class Connections:
         exchange before that, so that it can be closed meanwhile. Raises EngineUnreachable.
 
         An engine may close a kept connection at the moment it is used; then the request, of which no byte was
-        answered, goes over another one.
+        answered, goes over a fresh one, once. What was given up as silent is not asked again.
         """
+        connection = self._free.pop() if self._free else await self._connect()
         while True:
-            connection = self._free.pop() if self._free else await self._connect()
             stale = connection.used
             exchange = connection.ask(request)
             taken(exchange)
             try:
                 await exchange.head()
             except EngineUnreachable:
-                if stale and not exchange.closed:
-                    continue
-                raise
+                if not stale or exchange.closed:
+                    raise
             except BaseException:
                 exchange.close()
                 raise
-            return exchange
+            else:
+                return exchange
+            connection = await self._connect()
 
     def break_silent(self, seconds: float, *, unread_seconds: float = END_SECONDS) -> int:
         """Break off what has been silent for so long; their readers are told. Returns how many."""

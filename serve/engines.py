@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
-from serve.breaker import FAILURES, Breaker
+from serve.breaker import Breaker
 from serve.engine_client import EngineClient
 from serve.errors import EngineError
 from serve.metrics import Metrics
@@ -145,8 +145,9 @@ class Pool:
 
     def failed(self, engine: Engine) -> None:
         """A chat failed by the engine's fault."""
+        was_open = engine.breaker.open
         engine.breaker.failed(time.monotonic())
-        if engine.breaker.failures == FAILURES:
+        if engine.breaker.open and not was_open:
             logger.warning("%s fails chats and is left alone for a while", engine.name)
 
     def add(self, engine: Engine) -> None:

@@ -19,6 +19,7 @@ import httptools
 from serve.errors import EngineUnreachable
 
 HELD_BYTES = 64 * 1024  # what comes before anyone reads; then the engine waits
+FINAL = 200  # a lower status is only news of the answer to come
 Sink = Callable[[bytes], None]
 Ended = Callable[[], None]
 
@@ -45,7 +46,7 @@ class Exchange:
         self.status = 0  # 0: the head is not here yet
         self.over = False  # the answer is whole, broken or closed
         self.broken = False  # it ended before it was whole
-        self.closed = False  # by its reader
+        self.closed = False  # by its reader, or given up
         self.unread = False  # nobody reads what may still come
         self.at = time.monotonic()  # when something came last
 
@@ -123,6 +124,7 @@ class Exchange:
         """Give the engine up: the reader is told that the answer broke."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
+            self.closed = True
             connection.abandon()
             self.lost()
 
@@ -238,7 +240,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._broke()
             return
         exchange, parts = self._exchange, self._parts
@@ -253,13 +255,19 @@ class Connection(asyncio.Protocol):
             self._complete = False
             self._done(exchange)
 
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise EngineUnreachable("the engine answered twice")  # the parser makes it an error of its own
+
     def on_headers_complete(self) -> None:
-        if self._exchange is not None:
-            self._exchange.came_head(self._parser.get_status_code())
+        status = self._parser.get_status_code()
+        if self._exchange is not None and status >= FINAL:
+            self._exchange.came_head(status)
 
     def on_message_complete(self) -> None:
-        self._complete = True
-        self._kept = self._parser.should_keep_alive()  # the parser knows it at this moment alone
+        if self._parser.get_status_code() >= FINAL:
+            self._complete = True
+            self._kept = self._parser.should_keep_alive()  # the parser knows it at this moment alone
 
     def eof_received(self) -> None:
         """The engine closes: the transport closes too."""
