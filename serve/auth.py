@@ -39,11 +39,11 @@ class Caller:
     record: KeyRecord | None = None  # of a key that was made; its limits
 
     @property
-    def priority(self) -> Priority:
-        """Who has no competitors comes first: on the loopback without keys nobody else calls."""
+    def priority(self) -> Priority | None:
+        """None on the loopback without keys, where all callers are alike."""
         if self.record is not None:
             return self.record.priority
-        return "high" if self.keyless else "normal"
+        return None if self.keyless else "normal"
 
     def has(self, scope: Scope) -> bool:
         return scope in self.scopes or "admin" in self.scopes

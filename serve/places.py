@@ -68,13 +68,15 @@ class Places:
                 retry_after=self._wait(count, most),
             )
 
-    def check(self, priority: Priority, count: int) -> None:
-        """Raises Unavailable when the priority has no such places left."""
-        for capacity, busy, what in self._capacities():
+    def check(self, priority: Priority | None, count: int) -> None:
+        """Raises Unavailable when the priority has no such places left. None: there is nobody to be put first,
+        so what the engines do not answer at once may wait in them.
+        """
+        for capacity, busy, what in self._capacities(engines=priority is not None):
             most = self._most(priority, capacity)
             if busy + count > most:
                 raise Unavailable(
-                    f"every place {what} for priority {priority} is taken: try again later",
+                    f"every place {what} for priority {priority or 'high'} is taken: try again later",
                     code="at_capacity",
                     retry_after=self._wait(busy + count - most, busy),
                 )
@@ -90,10 +92,12 @@ class Places:
             self._add(holders, -count)
             self._mean += MEAN_WEIGHT * (self._clock() - began - self._mean)
 
-    def _capacities(self) -> Iterator[tuple[int, int, str]]:
+    def _capacities(self, *, engines: bool) -> Iterator[tuple[int, int, str]]:
         """Of the gateway and of the engines: places, those taken, and a name."""
         if self._bounds.gateway:
             yield self._bounds.gateway, self.in_flight, "in the gateway"
+        if not engines:
+            return
         everywhere = self.in_flight + self.elsewhere
         up = self._engines_up()
         if self._bounds.engine and up:  # with none up the chat itself finds out, and says so
@@ -101,8 +105,8 @@ class Places:
         if self._clock() < self._full_until:
             yield self._full, everywhere, "on the engines"
 
-    def _most(self, priority: Priority, capacity: int) -> int:
-        if priority == "high":
+    def _most(self, priority: Priority | None, capacity: int) -> int:
+        if priority in ("high", None):
             return capacity
         share = self._bounds.low_share if priority == "low" else 1 - self._bounds.high_reserve
         return max(1, int(share * capacity))

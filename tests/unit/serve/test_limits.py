@@ -87,7 +87,7 @@ def test_a_keys_requests_a_minute_are_counted_and_said() -> None:
 def test_a_refused_chat_costs_nothing() -> None:
     now = [0.0]
     there, who = limits(now, engine_chats=1), caller(requests_per_minute=2)
-    with there.chat(KEYLESS, "s-0"), pytest.raises(Unavailable):
+    with there.chat(caller(requests_per_minute=0), "s-0"), pytest.raises(Unavailable):
         asked(there, who)
     assert asked(there, who)["x-ratelimit-remaining-requests"] == "1"
 

@@ -55,6 +55,15 @@ def test_chats_of_other_gateways_fill_engines_and_not_this_process() -> None:
         assert not fits(there, "high")
 
 
+def test_where_nobody_comes_first_only_the_gateway_is_ever_full() -> None:
+    there = places(engine=2, gateway=4)
+    with there.taken((), 3):
+        there.engine_full()
+        there.check(None, 1)
+        with pytest.raises(Unavailable, match="in the gateway"):
+            there.check(None, 2)
+
+
 def test_with_no_engine_up_the_chat_itself_finds_out() -> None:
     assert fits(places(up=0), "low")
 
