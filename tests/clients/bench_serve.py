@@ -20,12 +20,11 @@ parser = argparse.ArgumentParser()
 add_cli_args(parser)
 main(parser.parse_args())
 """
-PROMPTS = 64
+PROMPTS = 32
 WHERE = ("--backend", "openai-chat", "--endpoint", "/v1/chat/completions", "--tokenizer", str(STARTER))
 SIZES = ("--random-input-len", "64", "--random-output-len", "32", "--max-concurrency", "8")
 CASES = {
-    "random_prompts": ("--model", "heed"),
-    "the_model_that_is_listed_first": (),
+    "random_prompts_of_the_model_that_is_listed_first": (),
     "greedy_and_with_every_sampling_setting": (
         "--model", "heed", "--temperature", "0", "--top-p", "1", "--top-k", "20", "--min-p", "0",
         "--frequency-penalty", "0", "--presence-penalty", "0", "--repetition-penalty", "1",
@@ -39,7 +38,14 @@ def told(folder: Path, at: Gateways) -> list[Told]:
 
 
 def _run(name: str, folder: Path, at: Gateways) -> Told:
-    out = ("--save-result", "--result-dir", str(folder), "--result-filename", f"{name}.json")
+    out = (
+        "--save-result",
+        "--save-detailed",
+        "--result-dir",
+        str(folder),
+        "--result-filename",
+        f"{name}.json",
+    )
     command = [sys.executable, "-c", COMMAND, "--base-url", at.url, "--num-prompts", str(PROMPTS)]
     ran = subprocess.run(
         [*command, *WHERE, *SIZES, *CASES[name], *out],
@@ -54,5 +60,7 @@ def _run(name: str, folder: Path, at: Gateways) -> Told:
     if ran.returncode or not result.exists():
         return Told(name, passed=False, error=(ran.stdout + ran.stderr)[-2000:])
     said = json.loads(result.read_text())
-    whole = (said["completed"], said["failed"]) == (PROMPTS, 0)
-    return Told(name, passed=whole, error=None if whole else f"{said['completed']} of {PROMPTS} succeeded")
+    if (said["completed"], said["failed"]) == (PROMPTS, 0):
+        return Told(name, passed=True)
+    errors = sorted({error for error in said["errors"] if error})
+    return Told(name, passed=False, error=f"{said['completed']} of {PROMPTS} succeeded: {errors}")
