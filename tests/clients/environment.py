@@ -109,7 +109,9 @@ def _locks() -> list[Path]:
 
 
 def _do(command: list[str], where: Path = ROOT) -> None:
-    subprocess.run(command, cwd=where, check=True)
+    """Certificates that pip was given serve uv too, which does not read pip's settings."""
+    certificates = {"SSL_CERT_FILE": os.environ["PIP_CERT"]} if "PIP_CERT" in os.environ else {}
+    subprocess.run(command, cwd=where, check=True, env={**certificates, **os.environ})
 
 
 if __name__ == "__main__":
