@@ -34,7 +34,7 @@ from serve.limits import Limits
 from serve.metrics import Metrics, code_label
 from serve.record import Record
 from serve.routing import Plan, RouteTable
-from serve.upstream import Upstream
+from serve.upstream import Reshape, Upstream
 from serve.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -111,25 +111,31 @@ class Chats:
         if cut.said.finish_reason:
             return Upstream(None, cut.served, lambda: None, data=cut.end())
         engine = next((one for one in self._pool.engines if one.name == record.engine), None)
-        if engine is not None:
+        if engine is not None and not record.left:
             self._broke(engine, record)
+        upstream = await self._take_over(record, cut)
+        if upstream is None and record.left:
+            raise ClientLeft("the client has left")
+        self._metrics.continued.labels("ended" if upstream is None else "continued").inc()
+        if upstream is None:
+            raise EngineUnreachable("the engine broke off")
+        return upstream
+
+    async def _take_over(self, record: Record, cut: Cut) -> Upstream | None:
+        """The rest of a reply, from the first engine that can give it; None when there is none."""
         until = time.monotonic() + TAKE_OVER_SECONDS
         tried: frozenset[str] = frozenset()
-        while record.broken <= MOST_BROKEN and not record.left:
+        while record.broken <= MOST_BROKEN and record.may_go_on:
             adapter, prefix = record.plan.adapter, self._prefix(record)
-            engine = await self._pool.wait_for(adapter, tried, prefix, until)
+            engine = await self._pool.wait_for(adapter, tried, prefix, until, lambda: record.left)
             if engine is None:
                 break
             try:
-                upstream = await self._go_on(engine, record, cut)
+                return await self._go_on(engine, record, cut)
             except EngineError as error:
                 logger.warning("%s could not go on with a stream: %s", engine.name, type(error).__name__)
                 tried |= {engine.name}
-                continue
-            self._metrics.continued.labels("continued").inc()
-            return upstream
-        self._metrics.continued.labels("ended").inc()
-        raise EngineUnreachable("the engine broke off")
+        return None
 
     async def _begin(self, engine: Engine, record: Record) -> Upstream:
         """One try on one engine, up to the first bytes of a stream or to the end of a whole body."""
@@ -166,7 +172,7 @@ class Chats:
                 context = int(engine.loaded.get(self._pool.base_name, {}).get("max_model_len") or 0)
                 body = completion_body(cut, told, sampling, context, record.priority)
                 exchange = await engine.client.open_completion(body, request_id, record.ask)
-                reshape = from_completion(cut, len(told))
+                reshape: Reshape | None = from_completion(cut, len(told))
                 upstream = Upstream(exchange, cut.served, release, reshape=reshape)
             else:
                 body = record.request.engine_body(
@@ -190,6 +196,8 @@ class Chats:
             release()
             if record.left:
                 raise ClientLeft("the client has left") from error
+            if record.diverged:
+                raise  # not the engine's fault
             if isinstance(error, EngineUnreachable):
                 self._broke(engine, record)
             elif isinstance(error, EngineGarbled) or (

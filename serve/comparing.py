@@ -131,7 +131,7 @@ class ComparisonStream(Response):
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await self._send(send, self._opening())
-            await asyncio.gather(*(self._pass_on(side, send) for side in (0, 1)))
+            await self._pass_both_on(send)
             await self._send(send, DONE)
             await send({"type": _BODY, "body": b""})
         except (EngineError, Unavailable, ClientLeft):
@@ -149,6 +149,16 @@ class ComparisonStream(Response):
             self._held.close()
             for record in records:
                 self._chats.finish(record)
+
+    async def _pass_both_on(self, send: Send) -> None:
+        """When one fails, the other ends too, before anything of theirs is given back."""
+        passing = [asyncio.ensure_future(self._pass_on(side, send)) for side in (0, 1)]
+        try:
+            await asyncio.gather(*passing)
+        finally:
+            for task in passing:
+                task.cancel()
+            await asyncio.gather(*passing, return_exceptions=True)
 
     async def _send(self, send: Send, data: bytes) -> None:
         await send({"type": _BODY, "body": data, "more_body": True})

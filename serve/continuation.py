@@ -51,8 +51,9 @@ class Cut:
     def end(self) -> bytes:
         """The end of a reply that had told its last token and not that it was over."""
         said = self.said
-        count = len(said.token_ids) or said.completion_tokens
-        return self.chunk([], usage=usage(len(said.prompt_token_ids) or said.prompt_tokens, count)) + DONE
+        if said.completion_tokens:
+            return DONE  # the usage was told
+        return self.chunk([], usage=usage(len(said.prompt_token_ids), len(said.token_ids))) + DONE
 
 
 def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
@@ -142,22 +143,29 @@ class Diverged(EngineGarbled):
 
 class Repeated:
     """The same chat, told again: leaves out what was sent. Call with bytes; raises nothing: when the words differ,
-    ``diverged`` is called and an error event comes out.
+    ``diverged`` is called, an error event comes out, and nothing after it.
     """
 
     def __init__(self, cut: Cut, diverged: Callable[[], None]) -> None:
-        self._events, self._diverged = _Events(), diverged
+        self._events = _Events()
         self._old = cut.said.strands()
         self._new: dict[Strand, str] = {}
         self._logprobs_left = cut.said.logprobs
-        self._cut = cut
+        self._cut, self._diverged = cut, diverged
+        self._over = False
 
     def __call__(self, data: bytes) -> bytes:
-        try:
-            return b"".join(map(self._one, self._events.feed(data)))
-        except Diverged:
-            self._diverged()
-            return b'data: {"error": {}}' + END
+        out: list[bytes] = []
+        for event in self._events.feed(data):
+            if self._over:
+                break
+            try:
+                out.append(self._one(event))
+            except Diverged:
+                self._over = True
+                self._diverged()
+                out.append(b'data: {"error": {}}' + END)
+        return b"".join(out)
 
     def _one(self, event: bytes) -> bytes:
         body = payload(event)

@@ -112,12 +112,17 @@ class Pool:
         return max(free, key=lambda engine: blake2b(prefix, key=engine.name.encode()[:64]).digest())
 
     async def wait_for(
-        self, adapter: str, without: frozenset[str], prefix: bytes, until: float
+        self,
+        adapter: str,
+        without: frozenset[str],
+        prefix: bytes,
+        until: float,
+        left: Callable[[], bool] = lambda: False,
     ) -> Engine | None:
-        """As ``choose``; waits for such an engine up to ``until`` on the monotonic clock."""
+        """As ``choose``; waits for such an engine up to ``until`` on the monotonic clock, or until nobody wants it."""
         while True:
             engine = self.choose(adapter, without, prefix)
-            if engine is not None or time.monotonic() >= until:
+            if engine is not None or time.monotonic() >= until or left():
                 return engine
             await asyncio.sleep(WAIT_SECONDS)
 

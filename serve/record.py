@@ -63,6 +63,11 @@ class Record:
         seed = {} if self.seed is None else {"seed": self.seed}
         return {**self.plan.sampling, **seed}
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether another engine can take over: somebody reads it, and what was sent is known."""
+        return not (self.left or self.diverged or self._size > COPY_BYTES)
+
     def saw_first(self) -> None:
         self.first, self.first_at = time.perf_counter(), time.time()
 
