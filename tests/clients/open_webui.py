@@ -21,7 +21,9 @@ VERSION = "0.12.4"
 HOME = ROOT / ".venv" / "open-webui"  # 2.4 GB
 TORCH = "torch==2.13.0+cpu"  # it asks for any torch; this one brings no CUDA
 QUESTION = [{"role": "user", "content": "When do you open?"}]
-UNSET = {
+SETTINGS = {
+    "ENABLE_FORWARD_USER_INFO_HEADERS": "True",
+    "FORWARD_USER_INFO_HEADER_USER_ID": "Heed-User",
     "WEBUI_AUTH": "False",
     "ENABLE_OLLAMA_API": "False",
     "OFFLINE_MODE": "True",
@@ -59,7 +61,7 @@ def open_webui(folder: Path, at: Gateways) -> Iterator[str]:
     """It, up and without log-in; yields its URL."""
     port, log = free_port(), folder / "open-webui.log"
     env = {
-        **UNSET,
+        **SETTINGS,
         "DATA_DIR": str(folder / "open-webui"),
         "OPENAI_API_BASE_URL": f"{at.url}/v1",
         "OPENAI_API_KEY": at.key,
@@ -77,7 +79,8 @@ class Api:
 
     def __init__(self, url: str) -> None:
         self._url, self._token = url, ""
-        self._token = json.loads(self.post("/api/v1/auths/signin", {"email": "", "password": ""}))["token"]
+        caller = json.loads(self.post("/api/v1/auths/signin", {"email": "", "password": ""}))
+        self._token, self.user = caller["token"], caller["id"]
 
     def get(self, path: str) -> str:
         return self._ask(path, None)
@@ -128,6 +131,12 @@ def proves_the_connection(api: Api, at: Gateways) -> None:
     assert told["data"][0]["id"] == "heed"
 
 
+def makes_its_user_the_end_user(api: Api, at: Gateways) -> None:
+    headers = {"authorization": f"Bearer {at.key}", "heed-user": api.user}
+    with urllib.request.urlopen(urllib.request.Request(f"{at.url}/v1/me", headers=headers)) as answer:
+        assert json.loads(answer.read())["responses"]
+
+
 def answers_in_its_page(url: str, picture: Path) -> None:
     """Ask in the page with headless Chromium, see the answer, and take a picture."""
     from playwright.sync_api import sync_playwright
@@ -160,6 +169,7 @@ def told(url: str, at: Gateways, picture: Path) -> list[Told]:
         )
     }
     cases["proves_the_connection"] = lambda: proves_the_connection(api, at)
+    cases["makes_its_user_the_end_user"] = lambda: makes_its_user_the_end_user(api, at)
     cases["answers_in_its_page"] = lambda: answers_in_its_page(url, picture)
     return [_run(name, case) for name, case in cases.items()]
 
