@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.commands import crowd, data, launch, loop, products
+from deploy.commands import crowd, data, engines, launch, loop, products
 
 app = typer.Typer(
     name="heed",
@@ -33,7 +33,7 @@ def everywhere(
         os.environ["HEED_DATA_DIR"] = str(data_dir)
 
 
-for commands in (launch, crowd, loop, products, data):
+for commands in (launch, crowd, loop, products, engines, data):
     commands.register(app)
 
 

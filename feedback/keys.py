@@ -26,6 +26,7 @@ ACCESS = f"{P}:keys"  # hash id → JSON without the key; for ever; command line
 USES = (
     f"{P}:uses"  # sorted set adapter id by Unix seconds last asked for; the last 256; gateways write and read
 )
+DRAINING = f"{P}:draining"  # set of engine names that get no new chats; for ever; gateway writes and reads
 ENGINES = f"{P}:engines"  # set of engine names; for ever; gateway writes, review reads
 GATEWAYS = f"{P}:gateways"  # hash gateway → "chats at-milliseconds"; seconds; gateway writes and reads
 RECEIPTS = f"{P}:receipts"  # hash receipt id → JSON; for ever; forget writes, gateway reads

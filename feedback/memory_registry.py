@@ -45,6 +45,7 @@ class MemoryRegistry:
         self._experiments: dict[str, ExperimentRecord] = {}
         self._keys: dict[str, KeyRecord] = {}
         self._engines: dict[str, tuple[tuple[str, ...], float]] = {}
+        self._draining: set[str] = set()
         self._uses: dict[str, float] = {}
         self._loops: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
         self._leases: dict[str, tuple[str, int, float]] = {}  # holder, token, until (monotonic)
@@ -130,6 +131,15 @@ class MemoryRegistry:
     def engines(self) -> dict[str, tuple[str, ...]]:
         now = time.monotonic()
         return {name: ready for name, (ready, until) in sorted(self._engines.items()) if until > now}
+
+    def draining(self) -> frozenset[str]:
+        with self._lock:
+            return frozenset(self._draining)
+
+    def drain(self, engine: str, on: bool) -> None:
+        with self._lock:
+            (self._draining.add if on else self._draining.discard)(engine)
+            self._generation += 1
 
     def uses(self, told: Mapping[str, float]) -> dict[str, float]:
         with self._lock:

@@ -323,6 +323,12 @@ class Registry(Protocol):
     def engines(self) -> dict[str, tuple[str, ...]]:
         """Engine → adapters ready on it, from reports that have not run out."""
 
+    def draining(self) -> frozenset[str]:
+        """Engines that are to get no new chats."""
+
+    def drain(self, engine: str, on: bool) -> None:
+        """Whether the engine is to get no new chats. Bumps the generation."""
+
     def uses(self, told: Mapping[str, float]) -> dict[str, float]:
         """Tell when this gateway was last asked for adapters, and hear when any gateway was: adapter → Unix
         seconds, the newest of what all told, of the ``USES_KEPT`` last asked for. Does not bump the generation.

@@ -142,6 +142,16 @@ class RedisRegistry(Leases):
         reports = zip(names, values, strict=True)
         return {name: tuple(orjson.loads(value)) for name, value in reports if value is not None}
 
+    def draining(self) -> frozenset[str]:
+        with translated():
+            return frozenset(name.decode() for name in self._client.smembers(keys.DRAINING))
+
+    def drain(self, engine: str, on: bool) -> None:
+        with translated(), self._client.pipeline() as pipe:
+            (pipe.sadd if on else pipe.srem)(keys.DRAINING, engine)
+            pipe.eval(_ANNOUNCE, 1, keys.GENERATION, keys.CHANGES)
+            pipe.execute()
+
     def uses(self, told: Mapping[str, float]) -> dict[str, float]:
         with translated(), self._client.pipeline() as pipe:
             if told:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import shutil
 import sys
 
@@ -33,6 +34,7 @@ def main() -> int:
         return 2
     if settings.gateway_workers > 1:
         share_metrics(settings)
+    open_many_files()
     uvicorn.run(
         "serve.app:create_app",
         factory=True,
@@ -67,6 +69,12 @@ def check_address(settings: GatewaySettings) -> None:
             f"HEED_HOST={settings.host} can be reached by others and no key is configured: "
             "make one with `heed keys create --scope admin`, set HEED_ADMIN_KEY, or use HEED_HOST=127.0.0.1"
         )
+
+
+def open_many_files() -> None:
+    """A stream takes two sockets, and the usual soft limit is 1,024 of them: as many as the machine allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def share_metrics(settings: GatewaySettings) -> None:

@@ -155,6 +155,12 @@ class Pool:
         if engine.breaker.open and not was_open:
             logger.warning("%s fails chats and is left alone for a while", engine.name)
 
+    def drain(self, names: frozenset[str]) -> None:
+        """Operators want no new chats on these, and on the others again."""
+        for engine in self.engines:
+            engine.draining = engine.name in names
+        self.changed()
+
     def add(self, engine: Engine) -> None:
         """One more engine; it gets chats once it is healthy and settled."""
         self.engines.append(engine)

@@ -147,6 +147,7 @@ def _build(
 
     engines = [engine(name, url) for name, url in settings.engines.items()]
     pool = Pool(engines, metrics, settings.engine_base_name)
+    snapshot.listeners.append(lambda _, table: pool.drain(table.draining))
     writer = Writer(
         stores.log,
         Spool(settings.spool_dir, settings.spool_max_bytes),

@@ -42,6 +42,7 @@ class RouteTable:
     adapters: Mapping[str, AdapterRecord] = field(default_factory=dict)
     running: Mapping[str, ExperimentRecord] = field(default_factory=dict)  # by alias
     keys: Mapping[str, KeyRecord] = field(default_factory=dict)  # by digest, revoked ones left out
+    draining: frozenset[str] = frozenset()  # engines that are to get no new chats
 
     def alias(self, name: str) -> AliasRecord:
         """Raises NotFound in OpenAI's words."""

@@ -105,6 +105,7 @@ class Snapshot:
             adapters={adapter.id: adapter for adapter in self._registry.adapters()},
             running={one.alias: one for one in experiments if one.status == "running"},
             keys={key.digest: key for key in access if not key.revoked},
+            draining=self._registry.draining(),
         )
 
 

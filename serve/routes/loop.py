@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from feedback.protocols import AdapterRecord
-from serve.auth import OPS, PRODUCT
+from serve.auth import PRODUCT
 from serve.routes.aliases import resolve
 from serve.routes.parts import Parts, json_answer
 from serve.schemas.product import TrainAnswer, TrainBody
@@ -62,22 +62,6 @@ def train(parts: Parts, body: TrainBody | None = None) -> Response:
     now = time.time()
     parts.registry.set_loop(record.name, {"train_requested": now})
     return json_answer({"object": "training_request", "alias": record.name, "train_requested": now}, 202)
-
-
-@router.get("/v1/engines", dependencies=[OPS])
-def engines(parts: Parts) -> Response:
-    """The engines as this gateway sees them."""
-    data = [
-        {
-            "id": engine.name,
-            "object": "engine",
-            "up": engine.up,
-            "in_flight": engine.load,
-            "ready": sorted(engine.ready),
-        }
-        for engine in parts.pool.engines
-    ]
-    return json_answer({"object": "list", "data": data})
 
 
 def _brief(record: AdapterRecord) -> dict[str, Any]:

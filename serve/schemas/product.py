@@ -139,6 +139,12 @@ class ExperimentShown(BaseModel):
     version: int
 
 
+class EngineBody(Body):
+    """What an engine is to do."""
+
+    draining: bool = Field(description="true: no new chats; those it has end as they may")
+
+
 class TrainBody(Body):
     """Which alias to train now."""
 

@@ -316,3 +316,14 @@ def test_gateways_hear_from_each_other_when_an_adapter_was_last_asked_for(regist
 def test_only_the_last_uses_are_kept(registry: Registry) -> None:
     told = {f"a-{number:04d}": float(number) for number in range(USES_KEPT + 10)}
     assert sorted(registry.uses(told)) == [f"a-{number:04d}" for number in range(10, USES_KEPT + 10)]
+
+
+def test_an_engine_drains_until_it_is_told_otherwise_and_gateways_hear_of_it(registry: Registry) -> None:
+    before = registry.generation()
+    registry.drain("engine-1", True)
+    registry.drain("engine-0", True)
+    assert registry.draining() == {"engine-0", "engine-1"}
+    assert registry.generation() == before + 2
+    registry.drain("engine-1", False)
+    registry.drain("engine-9", False)
+    assert registry.draining() == {"engine-0"}

@@ -179,3 +179,19 @@ async def test_counts_are_given_back_whatever_broke(two: Two) -> None:
     gateway = two.up.gateway
     await until(lambda: gateway.limits.places.in_flight == 0)
     assert [(engine.load, dict(engine.in_flight)) for engine in gateway.pool.engines] == [(0, {}), (0, {})]
+
+
+async def test_a_drained_engine_gets_no_new_chats_and_ends_those_it_has(two: Two) -> None:
+    two.first.pause = 0.1
+    running_chat = asyncio.create_task(two.stream())
+    await until(lambda: two.first.bodies)
+    name = next(one.name for one in two.up.gateway.pool.engines if one.client.url == two.first.url)
+    assert (await two.up.call("PATCH", f"/v1/engines/{name}", {"draining": True}))[0] == 200
+    await until(lambda: not all(engine.open for engine in two.up.gateway.pool.engines))
+    assert text_of((await two.stream())[0]) == WHOLE
+    assert text_of((await running_chat)[0]) == WHOLE
+    assert (len(two.first.bodies), len(two.second.bodies)) == (1, 1)
+    await two.up.call("PATCH", f"/v1/engines/{name}", {"draining": False})
+    await until(lambda: all(engine.open for engine in two.up.gateway.pool.engines))
+    status, body = await two.up.call("PATCH", "/v1/engines/engine-9", {"draining": True})
+    assert (status, body["error"]["code"]) == (404, "engine_not_found")
