@@ -95,6 +95,8 @@ def heed(cores: Cores, folder: Path, engine: Target, redis_url: str) -> Iterator
                 created=time.time(),
                 requests_per_minute=1e9,
                 tokens_per_minute=1e12,
+                tokens_per_day=1e15,
+                max_concurrent=100_000,
             )
         )
     env = {
@@ -104,9 +106,9 @@ def heed(cores: Cores, folder: Path, engine: Target, redis_url: str) -> Iterator
         "HEED_PORT": str(port),
         "HEED_SUBJECT_RATE": "1000000",
         "HEED_SUBJECT_BURST": "1000000",
-        "HEED_MAX_CHATS_IN_FLIGHT": "4096",
-        "HEED_ENGINE_CHATS": "0",  # one engine stands in for many here
-        "HEED_SUBJECT_CHATS": "0",
+        "HEED_MAX_CHATS_IN_FLIGHT": "100000",
+        "HEED_ENGINE_CHATS": "100000",  # one engine stands in for many here
+        "HEED_SUBJECT_CHATS": "100000",
     }
     with process(cores.alone([sys.executable, "-m", "serve"]), log, env) as child:
         wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 60, "the gateway", log)
