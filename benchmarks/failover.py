@@ -136,6 +136,7 @@ class Reply:
     began: float
     ended: float
     longest_pause: float  # between two events, seconds
+    fault: str  # what went wrong, in few words
 
 
 async def ask(http: aiohttp.ClientSession, url: str, model: str, prompt: str) -> Reply:
@@ -143,12 +144,13 @@ async def ask(http: aiohttp.ClientSession, url: str, model: str, prompt: str) ->
     body = {"model": model, "messages": [{"role": "user", "content": prompt}], "stream": True, **GREEDY}
     began = last = time.monotonic()
     adapter = engine = text = ""
-    finished = done = broke = False
+    finished = done = False
+    fault = ""
     pause = 0.0
     try:
         debug = {"Heed-Debug": "1"}
         async with http.post(f"{url}/v1/chat/completions", json=body, headers=debug) as reply:
-            broke = reply.status != 200
+            fault = "" if reply.status == 200 else f"{reply.status} {code_of(await reply.json())}"
             adapter, engine = reply.headers.get("Heed-Adapter", ""), reply.headers.get("Heed-Engine", "")
             async for line in reply.content:
                 if not line.startswith(b"data: "):
@@ -157,13 +159,18 @@ async def ask(http: aiohttp.ClientSession, url: str, model: str, prompt: str) ->
                 pause, last = max(pause, now - last), now
                 event = {} if line.startswith(b"data: [DONE]") else json.loads(line[6:])
                 done = not event
-                broke = broke or "error" in event
+                fault = f"{len(text)} characters, then {code_of(event)}" if "error" in event else fault
                 finished = finished or finishes(event)
                 text += said(event)
-    except aiohttp.ClientError:
-        broke = True
-    complete = finished and done and not broke
-    return Reply((model, prompt), adapter, engine, text, complete, began, time.monotonic(), pause)
+    except aiohttp.ClientError as error:
+        fault = f"{len(text)} characters, then {type(error).__name__}"
+    complete = finished and done and not fault
+    return Reply((model, prompt), adapter, engine, text, complete, began, time.monotonic(), pause, fault)
+
+
+def code_of(body: dict[str, Any]) -> str:
+    """The code in an error's body."""
+    return str((body.get("error") or {}).get("code"))
 
 
 def finishes(event: dict[str, Any]) -> bool:
@@ -208,12 +215,14 @@ async def speaking_alone(at: Stage) -> Alone:
 def judged(replies: Sequence[Reply], alone: Alone, killed: str = "", when: float = 0.0) -> Row:
     """How many ended, said the same, and were under way on the engine that was killed."""
     torn = [one for one in replies if one.engine == killed and one.began < when < one.ended]
-    named = {one.asked[0].partition(":")[2] == one.adapter for one in replies}
+    ended = [one for one in replies if one.complete]
+    named = {one.asked[0].partition(":")[2] == one.adapter for one in ended}
     return {
         "streams": len(replies),
         "complete": sum(one.complete for one in replies),
         "same": sum(one.text == alone[one.asked] for one in replies),
         "same_adapter": named == {True},
+        "faults": sorted(one.fault or "no end" for one in replies if not one.complete),
         "interrupted": len(torn),
         "longest_pause_ms": round(1000 * max((one.longest_pause for one in torn), default=0.0)),
     }
@@ -234,14 +243,25 @@ async def killing(at: Stage, number: int, streams: Streams, alone: Alone) -> Row
 
 
 def coming_back(at: Stage, number: int) -> float:
-    """Start the engine again; seconds from healthy to holding the adapter."""
+    """Start the engine again; seconds from healthy until it lists the adapter, by its own word. Returns once the
+    gateway has proved it there.
+    """
     at.engines[number].close()
     at.engines[number].start()
     healthy = time.monotonic()
-    while not at.holds(number):
+    models = f"{at.engines[number].url}/v1/models"
+    while at.adapter not in listed(models):
         assert time.monotonic() - healthy < 60, "the engine that came back was not given its adapter"
         time.sleep(0.02)
-    return round(time.monotonic() - healthy, 2)
+    back = time.monotonic() - healthy
+    wait_until(lambda: at.holds(number), 60, "the adapter's proof on the engine that came back")
+    return round(back, 2)
+
+
+def listed(models_url: str) -> set[str]:
+    """The models that an engine answers to."""
+    with urllib.request.urlopen(models_url, timeout=5) as reply:
+        return {model["id"] for model in json.load(reply)["data"]}
 
 
 def measure(at: Stage, rounds: int, count: int, at_once: int) -> list[Row]:

@@ -15,7 +15,17 @@ def reply(
     ended: float = 2.0,
     pause: float = 0.1,
 ) -> Reply:
-    return Reply((f"heed:{model}", "Hi?"), model, engine, text, complete, 1.0, ended, pause)
+    return Reply(
+        (f"heed:{model}", "Hi?"),
+        model,
+        engine,
+        text,
+        complete,
+        1.0,
+        ended,
+        pause,
+        "" if complete else "502 x",
+    )
 
 
 def test_replies_are_counted_that_end_say_the_same_and_were_on_the_killed_engine() -> None:
@@ -26,12 +36,13 @@ def test_replies_are_counted_that_end_say_the_same_and_were_on_the_killed_engine
         reply(engine="engine-1", pause=9.0),
     ]
     assert judged(replies, ALONE, "engine-0", 1.5) == {
-        "streams": 4, "complete": 3, "same": 3, "same_adapter": True, "interrupted": 2, "longest_pause_ms": 250,
+        "streams": 4, "complete": 3, "same": 3, "same_adapter": True, "faults": ["502 x"],
+        "interrupted": 2, "longest_pause_ms": 250,
     }  # fmt: skip
 
 
 def test_a_reply_of_another_adapter_is_told() -> None:
-    other = Reply(("heed:a-1", "Hi?"), "base", "engine-0", "hello", True, 1.0, 2.0, 0.0)
+    other = Reply(("heed:a-1", "Hi?"), "base", "engine-0", "hello", True, 1.0, 2.0, 0.0, "")
     assert judged([reply(), other], ALONE)["same_adapter"] is False
     assert judged([reply(), other], ALONE)["same"] == 1
 
