@@ -111,15 +111,23 @@ def heed(cores: Cores, folder: Path, engine: Target, redis_url: str) -> Iterator
         "HEED_SUBJECT_CHATS": "100000",
     }
     with process(cores.alone([sys.executable, "-m", "serve"]), log, env) as child:
-        wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 60, "the gateway", log)
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: answers(f"{url}/readyz"), 60, "the gateway", log)
+        scraped(url)  # the first one loads what the figures of experiments need
         yield Target("heed", port, "heed", child.pid, KEY)
-        check_logged(f"http://127.0.0.1:{port}/metrics", redis_url)
+        check_logged(url, redis_url)
 
 
-def check_logged(metrics_url: str, redis_url: str) -> None:
+def scraped(url: str) -> str:
+    """The gateway's metrics."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as reply:
+        text: str = reply.read().decode()
+    return text
+
+
+def check_logged(url: str, redis_url: str) -> None:
     """Every answer that the gateway counted is in the log: it was measured with the log on."""
-    with urllib.request.urlopen(metrics_url, timeout=5) as reply:
-        counted = answered(reply.read().decode())
+    counted = answered(scraped(url))
     with connect(redis_url) as store:
         wait_until(lambda: store.xlen(keys.EVENTS) >= counted, 30, f"{counted} answers in the log")
 
