@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -175,14 +176,13 @@ class Pool:
     async def check(self, engine: Engine) -> None:
         """One health check. An adapter the engine no longer lists was lost in a restart: it is not ready."""
         ready = set(engine.ready)  # what becomes ready while the list is under way is not in it
-        try:
+        listed: dict[str, dict[str, Any]] | None = None
+        with contextlib.suppress(EngineError):
             listed = await engine.client.models()
-        except EngineError:
-            engine.misses += 1
-            if engine.misses >= MISSES:
-                if engine.up:
-                    self._mark(engine, False)
-                engine.client.break_silent(SILENT_SECONDS)
+        if engine not in self.engines:
+            return  # it left meanwhile
+        if listed is None:
+            self._missed(engine)
             return
         engine.misses = 0
         engine.loaded = listed
@@ -191,6 +191,13 @@ class Pool:
             self.set_ready(engine, adapter, False)
         if not engine.up:
             self._mark(engine, True)
+
+    def _missed(self, engine: Engine) -> None:
+        engine.misses += 1
+        if engine.misses >= MISSES:
+            if engine.up:
+                self._mark(engine, False)
+            engine.client.break_silent(SILENT_SECONDS)
 
     async def check_all(self) -> None:
         """One check of every engine, side by side."""
