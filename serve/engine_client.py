@@ -42,8 +42,9 @@ class EngineClient:
         self._headers = {"host": parts.netloc, **({"authorization": f"Bearer {key}"} if key else {})}
         self._path = parts.path
         # One of the several addresses of a name: asked by address, known by name.
-        netloc = f"[{address}]" if address and ":" in address else address or parts.hostname
-        self._at = f"{parts.scheme}://{netloc}:{parts.port}{parts.path}" if address else url
+        netloc = f"[{address}]" if address and ":" in address else address
+        port = f":{parts.port}" if parts.port else ""
+        self._at = f"{parts.scheme}://{netloc}{port}{parts.path}" if address else url
         self._server = parts.hostname if address and parts.scheme == "https" else None
         headers = {"content-type": "application/json", **self._headers}
         self._head = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
