@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import redis
 
 from feedback.events import Response
-from serve import chats
+from serve import chats, engine_client, engines
 from tests.unit.serve.fake_engine import PROMPT_TOKENS, FakeEngine, fake_engine
 from tests.unit.serve.running import Running, running, until
 
@@ -195,3 +196,15 @@ async def test_a_drained_engine_gets_no_new_chats_and_ends_those_it_has(two: Two
     await until(lambda: all(engine.open for engine in two.up.gateway.pool.engines))
     status, body = await two.up.call("PATCH", "/v1/engines/engine-9", {"draining": True})
     assert (status, body["error"]["code"]) == (404, "engine_not_found")
+
+
+async def test_the_streams_of_an_engine_that_hangs_go_on_elsewhere(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_client, "CONTROL", aiohttp.ClientTimeout(total=0.2))
+    monkeypatch.setattr(engines, "SILENT_SECONDS", 0.3)
+    two.first.hangs = True
+    events, done = await two.stream()
+    assert done
+    assert text_of(events) == WHOLE
+    assert two.second.asked_to_go_on

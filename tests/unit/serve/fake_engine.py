@@ -23,6 +23,7 @@ class FakeEngine:
     def __init__(self) -> None:
         self.url = ""
         self.healthy = True
+        self.hangs = False  # it takes requests and answers nothing
         self.adapters: dict[str, str] = {}
         self.seen: list[str] = []  # every request's method and target, health checks left out
         self.bodies: list[dict[str, Any]] = []  # of chats, as they came in
@@ -86,6 +87,8 @@ class FakeEngine:
         await answer.prepare(request)
         try:
             for number, event in enumerate(self._events(response_id, model, body)):
+                if self.hangs and number > 1:
+                    await asyncio.sleep(60)
                 if number == self.error_after_chunks:
                     await answer.write(b'data: {"error":{"message":"EngineCore died","code":500}}\n\n')
                     break
@@ -132,6 +135,8 @@ class FakeEngine:
         return web.json_response({"object": "list", "data": cards})
 
     async def health(self, _: web.Request) -> web.Response:
+        if self.hangs:
+            await asyncio.sleep(60)
         return web.Response(status=200 if self.healthy else 503)
 
     async def load(self, request: web.Request) -> web.Response:
