@@ -72,6 +72,9 @@ class Chats:
         tried: set[tuple[str, str]] = set()
         planned = record.plan
         last: EngineError | None = None
+        failed: list[
+            Engine
+        ] = []  # they have the fault if another engine can answer; else the chat may have it
 
         def able(adapter: str) -> bool:
             engines = (engine for engine in self._pool.engines if engine.serves(adapter))
@@ -87,19 +90,31 @@ class Chats:
             if engine is None:
                 break
             try:
-                return await self._begin(engine, record)
-            except EngineRefused as error:
-                if error.status == 400:
-                    raise _blind(error, record) from error
-                if error.answered == 404:
-                    self._pool.set_ready(engine, plan.adapter, False)
-                if error.answered == 503:
-                    self._limits.places.engine_full()
-                last = _blind(error, record)
+                upstream = await self._begin(engine, record)
             except EngineError as error:
-                last = error
+                last = self._judged(error, engine, record, failed)
+            else:
+                for one in failed:
+                    self._pool.failed(one)
+                return upstream
             tried.add((engine.name, plan.adapter))
         raise last or Unavailable("the engine is warming up", code="engine_warming_up", retry_after=2)
+
+    def _judged(
+        self, error: EngineError, engine: Engine, record: Record, failed: list[Engine]
+    ) -> EngineError:
+        """What the client may hear of it, should no other engine do better. Raises it when none can."""
+        if isinstance(error, EngineRefused):
+            if error.status == 400:
+                raise _blind(error, record) from error
+            if error.answered == 404:
+                self._pool.set_ready(engine, record.plan.adapter, False)
+            if error.answered == 503:
+                self._limits.places.engine_full()
+        if isinstance(error, EngineGarbled) or getattr(error, "answered", 0) in {500, 501, 502, 504}:
+            failed.append(engine)
+            record.broken += 1
+        return _blind(error, record) if isinstance(error, EngineRefused) else error
 
     async def resume(self, record: Record) -> Upstream:
         """Go on with a stream that its engine broke off, on another engine with the same adapter: what it gives
@@ -200,10 +215,6 @@ class Chats:
                 raise  # not the engine's fault
             if isinstance(error, EngineUnreachable):
                 self._broke(engine, record)
-            elif isinstance(error, EngineGarbled) or (
-                isinstance(error, EngineRefused) and error.status >= 500 and error.answered != 503
-            ):
-                self._pool.failed(engine)
             raise
         engine.breaker.worked()
 

@@ -208,3 +208,23 @@ async def test_the_streams_of_an_engine_that_hangs_go_on_elsewhere(
     assert done
     assert text_of(events) == WHOLE
     assert two.second.asked_to_go_on
+
+
+async def test_an_engine_that_fails_what_another_can_answer_is_left_alone(two: Two) -> None:
+    two.first.refuse = (500, "something broke")
+    for _ in range(3):
+        assert (await two.up.chat())[0] == 200
+    broken = next(one for one in two.up.gateway.pool.engines if one.client.url == two.first.url)
+    assert broken.up
+    assert not broken.open
+    asked = len(two.first.bodies)
+    assert (await two.up.chat())[0] == 200
+    assert len(two.first.bodies) == asked
+
+
+async def test_a_chat_that_every_engine_fails_is_the_chats_fault_and_closes_no_engine(two: Two) -> None:
+    two.first.refuse = two.second.refuse = (500, "a schema that this engine cannot compile")
+    for _ in range(5):
+        status, body, _ = await two.up.chat()
+        assert (status, body["error"]["code"]) == (502, "engine_error")
+    assert all(engine.open for engine in two.up.gateway.pool.engines)
