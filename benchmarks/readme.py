@@ -11,7 +11,9 @@ from benchmarks.results import ROOT, Benchmark, Figure, Result, load
 README = ROOT / "README.md"
 BEGIN = "<!-- figures: written by `python -m benchmarks --readme` -->"
 END = "<!-- /figures -->"
-NAMES = ("start", "loop", "rounds", "swaps", "changes", "votes", "overload", "clients")
+NAMES = (
+    "start", "loop", "rounds", "gateway", "failover", "disconnects", "swaps", "changes", "votes", "overload", "clients",
+)  # fmt: skip
 
 
 def benchmark(name: str) -> Benchmark:
