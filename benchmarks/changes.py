@@ -7,7 +7,8 @@ a pause. *Publish*: from the registry's record of an adapter that no engine has 
 the moment from which every new request to that gateway is answered by it. *Rollback*: from the call that rolls back
 to the same. *Restart*: from the moment the killed engine is healthy again to its live adapter ready on it, and which
 adapter its first reply is by. All are measured on each gateway by itself, by clients that ask for one token and ask
-again at once: a figure is the time of the first request after which none was answered by the adapter before.
+again at once. A change lies between the last request that was answered by the adapter before and the first after
+which none was: *publish* is the latter, and of *rollback* both are told.
 """
 
 from __future__ import annotations
@@ -72,9 +73,9 @@ class Asker:
             await asyncio.sleep(0.005 if status == 200 else 0.02)
 
 
-def settled(asked: Sequence[Asked], adapter: str, since: float) -> float | None:
-    """Seconds from ``since`` to the first request after which all were answered by ``adapter``; None while the
-    newest was not.
+def settled(asked: Sequence[Asked], adapter: str, since: float) -> tuple[float, float] | None:
+    """Seconds from ``since`` to the last request that was answered otherwise, 0 when none was, and to the first
+    after which all were answered by ``adapter``; None while the newest was not.
     """
     after = sorted((one for one in asked if one.at >= since), key=lambda one: one.at)
     if not after or after[-1].adapter != adapter:
@@ -82,27 +83,30 @@ def settled(asked: Sequence[Asked], adapter: str, since: float) -> float | None:
     first = after[-1].at
     for one in reversed(after):
         if (one.status, one.adapter) != (200, adapter):
-            break
+            return one.at - since, first - since
         first = one.at
-    return first - since
+    return 0.0, first - since
 
 
-async def on_each(askers: Sequence[Sequence[Asker]], adapter: str, since: float) -> list[float]:
-    """Seconds from ``since`` until each gateway answered by nothing but ``adapter``."""
+async def on_each(askers: Sequence[Sequence[Asker]], adapter: str, since: float) -> list[tuple[float, float]]:
+    """What ``settled`` says of each gateway once it answers by nothing but ``adapter``."""
     while True:
         await asyncio.sleep(CALM_SECONDS)
         took = [settled([one for asker in at for one in asker.asked], adapter, since) for at in askers]
         calm = time.monotonic() - CALM_SECONDS / 2
-        if all(seconds is not None and since + seconds < calm for seconds in took):
-            return [seconds for seconds in took if seconds is not None]
+        if all(one is not None and since + one[1] < calm for one in took):
+            return [one for one in took if one is not None]
         assert time.monotonic() - since < LONGEST, f"{adapter} does not answer everywhere: {took}"
 
 
-async def change(askers: Sequence[Sequence[Asker]], adapter: str, make: Callable[[], object]) -> list[float]:
-    """Make a change in the registry; seconds until it was in force on each gateway."""
+async def change(
+    askers: Sequence[Sequence[Asker]], adapter: str, what: str, make: Callable[[], object]
+) -> list[Row]:
+    """Make a change in the registry; a row for each gateway, of the seconds until it was in force there."""
     since = time.monotonic()
     await asyncio.to_thread(make)
-    return await on_each(askers, adapter, since)
+    took = await on_each(askers, adapter, since)
+    return [{"what": what, "last_other": round(last, 4), "seconds": round(first, 4)} for last, first in took]
 
 
 async def restarted(at: Stage, askers: Sequence[Sequence[Asker]], live: str) -> list[Row]:
@@ -147,13 +151,12 @@ async def measure(at: Stage, times: int, restarts: int) -> list[Row]:
             registry.add_adapter(records[number])
             registry.promote("heed", records[number].id, "benchmark")
 
-        await change(askers, first, partial(publish, 0))
+        await change(askers, first, "first", partial(publish, 0))
         for number in range(1, times + 1):
             new = records[number].id
-            took = await change(askers, new, partial(publish, number))
-            rows += [{"what": "publish", "seconds": round(seconds, 4)} for seconds in took]
-            took = await change(askers, first, partial(registry.rollback, "heed", "benchmark"))
-            rows += [{"what": "rollback", "seconds": round(seconds, 4)} for seconds in took]
+            rows += await change(askers, new, "publish", partial(publish, number))
+            back = partial(registry.rollback, "heed", "benchmark")
+            rows += await change(askers, first, "rollback", back)
         for load in loads:
             load.stopping = True
         await asyncio.gather(*streaming)
@@ -191,6 +194,7 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
     (requests,) = [row for row in rows if row["what"] == "requests"]
     back = [row for row in rows if row["what"] == "restart"]
     published, rolled = seconds("publish"), seconds("rollback")
+    last = [row["last_other"] for row in rows if row["what"] == "rollback"]
     return [
         Figure(
             "adapter published and promoted to all new requests answered by it, on each of 2 gateways, p50 (p95)",
@@ -198,9 +202,10 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
             f"{len(published) // GATEWAYS} times; {requests['failed']} of {requests['of']} requests failed meanwhile",
         ),
         Figure(
-            "rollback to all new requests answered by the adapter before, on each of 2 gateways, p50 (longest)",
+            "rollback to the last request that the adapter left still answered, on each of 2 gateways, p50 (longest)",
+            f"{1000 * share(last, 0.5):.0f} ({1000 * max(last):.0f}) ms",
+            f"{len(rolled) // GATEWAYS} times; to the first after which none was: "
             f"{1000 * share(rolled, 0.5):.0f} ({1000 * max(rolled):.0f}) ms",
-            f"{len(rolled) // GATEWAYS} times",
         ),
         Figure(
             "killed engine healthy again to its first reply, by its live adapter, longest",
