@@ -150,7 +150,7 @@ def answers_in_its_page(url: str, picture: Path) -> None:
         page.keyboard.type(QUESTION[0]["content"])
         page.keyboard.press("Enter")
         page.get_by_text("Response complete").wait_for(state="attached", timeout=60_000)
-        assert len(page.locator(".chat-assistant").first.inner_text().strip()) > 10
+        assert len(page.locator("#response-content-container").first.inner_text().strip()) > 10
         page.screenshot(path=str(picture))
         browser.close()
 
