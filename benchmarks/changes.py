@@ -194,7 +194,11 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
     (requests,) = [row for row in rows if row["what"] == "requests"]
     back = [row for row in rows if row["what"] == "restart"]
     published, rolled = seconds("publish"), seconds("rollback")
-    last = [row.get("last_other", row["seconds"]) for row in rows if row["what"] == "rollback"]
+    last: list[float] = [
+        row["last_other"] if "last_other" in row else row["seconds"]
+        for row in rows
+        if row["what"] == "rollback"
+    ]
     return [
         Figure(
             "adapter published and promoted to all new requests answered by it, on each of 2 gateways, p50 (p95)",
