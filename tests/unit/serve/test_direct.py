@@ -1,0 +1,269 @@
+"""Bytes past ASGI, over real sockets on both event loops: slow clients, leaving clients, pipelined requests."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+import uvloop
+from starlette.types import Receive, Scope, Send
+
+from serve.direct import Direct, direct_of
+from serve.wire import BoundedProtocol
+from tests.unit.serve.running import until
+
+ASK = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n"
+START = {"type": "http.response.start", "status": 200, "headers": []}
+END = {"type": "http.response.body", "body": b""}
+Handler = Callable[[Direct], Awaitable[None]]
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """The gateway runs on uvloop, other tests on asyncio's own."""
+    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
+
+
+class Server:
+    """Answers each path with its handler, between head and end."""
+
+    def __init__(self, **handlers: Handler) -> None:
+        self.handlers = handlers
+        self.port = 0
+        self.protocols: list[BoundedProtocol] = []
+
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+        direct = direct_of(scope)
+        self.protocols.append(direct._protocol)
+        await send(START)
+        await self.handlers[scope["path"][1:]](direct)
+        await send(END)
+
+    async def connect(
+        self, *paths: bytes, limit: int = 2**16
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A client that sends these requests at once."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=limit)
+        writer.write(b"".join(ASK % path for path in paths))
+        return reader, writer
+
+
+@asynccontextmanager
+async def serving(**handlers: Handler) -> AsyncIterator[Server]:
+    made = Server(**handlers)
+    config = uvicorn.Config(
+        made, port=0, lifespan="off", http=BoundedProtocol, log_level="critical", loop="none"
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    await until(lambda: server.started)
+    made.port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield made
+        await until(lambda: not any(one.directs for one in made.protocols))
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def body_of(reader: asyncio.StreamReader) -> bytes:
+    """The chunks of one answer, joined."""
+    await reader.readuntil(b"\r\n\r\n")
+    out = []
+    while size := int(await reader.readline(), 16):
+        out.append(await reader.readexactly(size))
+        await reader.readline()
+    await reader.readline()
+    return b"".join(out)
+
+
+async def test_what_is_written_arrives_in_chunks_between_head_and_end() -> None:
+    async def writes(direct: Direct) -> None:
+        direct.write(b"hello ")
+        await asyncio.sleep(0)
+        direct.write(b"world" * 10)
+
+    async with serving(a=writes) as server:
+        reader, writer = await server.connect(b"/a", b"/a")
+        assert [await body_of(reader) for _ in range(2)] == [b"hello " + b"world" * 10] * 2
+        writer.close()
+
+
+async def test_http_1_0_gets_its_body_as_it_is() -> None:
+    async def writes(direct: Direct) -> None:
+        direct.write(b"hello ")
+        direct.write(b"world")
+
+    async with serving(a=writes) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /a HTTP/1.0\r\n\r\n")
+        assert (await reader.read()).endswith(b"\r\n\r\nhello world")
+        writer.close()
+
+
+async def test_a_slow_client_is_slow_until_it_reads_and_then_gets_everything() -> None:
+    piece = b"x" * 65536
+    written = 0
+    waits = 0
+
+    async def pours(direct: Direct) -> None:
+        nonlocal written, waits
+        resumed = asyncio.Event()
+        direct.watch(resumed=resumed.set)
+        while written < 32 * 2**20:
+            direct.write(piece)
+            written += len(piece)
+            await asyncio.sleep(0)  # uvloop writes at the end of a turn
+            if direct.slow:
+                waits += 1
+                resumed.clear()
+                await resumed.wait()
+                assert not direct.slow
+        direct.watch()
+
+    async with serving(a=pours) as server:
+        reader, writer = await server.connect(b"/a")
+        await until(lambda: waits)
+        stalled = written
+        await asyncio.sleep(0.1)
+        assert written == stalled < 16 * 2**20
+        buffered = server.protocols[0].transport.get_write_buffer_size()
+        assert buffered <= 3 * 65536
+        assert len(await body_of(reader)) == 32 * 2**20
+        writer.close()
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "half"])
+async def test_a_client_that_leaves_is_noticed_at_once(how: str) -> None:
+    left = asyncio.Event()
+    seen: list[bool] = []
+
+    async def waits(direct: Direct) -> None:
+        direct.write(b"hello")
+        direct.watch(left=left.set)
+        await left.wait()
+        seen.append(direct.gone)
+        direct.write(b"into the void")
+        direct.watch()
+
+    async with serving(a=waits) as server:
+        reader, writer = await server.connect(b"/a")
+        await reader.readuntil(b"hello")
+        if how == "reset":
+            writer.transport.abort()
+        elif how == "half":
+            writer.write_eof()
+        else:
+            writer.close()
+        await asyncio.wait_for(left.wait(), 2)
+        assert seen == [True]
+        writer.close()
+
+
+async def test_a_slow_client_that_leaves_is_told_to_have_left_and_not_to_have_resumed() -> None:
+    told: list[str] = []
+    slow, over = asyncio.Event(), asyncio.Event()
+
+    async def pours(direct: Direct) -> None:
+        direct.watch(left=lambda: (told.append("left"), over.set()), resumed=lambda: told.append("resumed"))
+        direct.write(b"x" * 2**24)
+        await until(lambda: direct.slow)
+        slow.set()
+        await over.wait()
+        direct.watch()
+
+    async with serving(a=pours) as server:
+        reader, writer = await server.connect(b"/a")
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.wait_for(slow.wait(), 2)
+        writer.transport.abort()
+        await asyncio.wait_for(over.wait(), 2)
+        assert told == ["left"]
+
+
+async def test_who_starts_to_watch_after_the_client_left_is_told_at_once() -> None:
+    told: list[str] = []
+
+    async def late(direct: Direct) -> None:
+        await until(lambda: direct.gone)
+        direct.watch(left=lambda: told.append("left"))
+        assert told == ["left"]
+        direct.watch()
+        told.append("done")
+
+    async with serving(a=late) as server:
+        reader, writer = await server.connect(b"/a")
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        await until(lambda: told == ["left", "done"])
+
+
+async def test_who_watches_no_more_is_told_nothing() -> None:
+    told: list[str] = []
+    gone = asyncio.Event()
+
+    async def stops(direct: Direct) -> None:
+        direct.watch(left=lambda: told.append("left"), resumed=lambda: told.append("resumed"))
+        direct.watch()
+        await until(lambda: direct.gone)
+        gone.set()
+
+    async with serving(a=stops) as server:
+        reader, writer = await server.connect(b"/a")
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        await asyncio.wait_for(gone.wait(), 2)
+        assert told == []
+
+
+async def test_of_two_pipelined_requests_the_first_learns_that_the_client_left() -> None:
+    """The connection's newest request is the second: the server itself would mark that one alone."""
+    left = asyncio.Event()
+    began: list[str] = []
+
+    async def waits(direct: Direct) -> None:
+        began.append("first")
+        direct.watch(left=left.set)
+        await asyncio.sleep(0.05)
+        while not left.is_set():  # the second request stops the server from reading: writing finds out
+            direct.write(b"x")
+            await asyncio.sleep(0.01)
+        assert direct.gone
+        direct.watch()
+
+    async def never(_: Direct) -> None:
+        began.append("second")
+
+    async with serving(a=waits, b=never) as server:
+        reader, writer = await server.connect(b"/a", b"/b")
+        await reader.readuntil(b"\r\n\r\n")
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        writer.transport.abort()
+        await asyncio.wait_for(left.wait(), 2)
+        await asyncio.sleep(0.05)
+        assert began == ["first"]
+
+
+async def test_of_two_pipelined_requests_each_has_its_own_answer() -> None:
+    async def one(direct: Direct) -> None:
+        await asyncio.sleep(0.05)
+        direct.write(b"one")
+
+    async def two(direct: Direct) -> None:
+        direct.write(b"two")
+
+    async with serving(a=one, b=two) as server:
+        reader, writer = await server.connect(b"/a", b"/b")
+        assert await body_of(reader) == b"one"
+        assert await body_of(reader) == b"two"
+        writer.close()
+
+
+def test_under_another_server_it_says_what_to_start() -> None:
+    for scope in ({"type": "http"}, {"type": "http", "extensions": None}, {"type": "http", "extensions": {}}):
+        with pytest.raises(RuntimeError, match="start it with `heed up`"):
+            direct_of(scope)
