@@ -15,7 +15,7 @@ from serve.chat_request import ChatRequest
 from serve.errors import EngineGarbled
 from serve.exchange import Exchange
 from serve.routing import Plan
-from serve.sse import Reply
+from serve.sse import NOT_A_CHAT, Reply
 
 CLIENT_LEFT = 499  # as nginx counts it
 ENGINE_PRIORITY = {"high": -10, "normal": 0, "low": 10}
@@ -143,9 +143,9 @@ def whole_body(record: Record, data: bytes) -> dict[str, Any]:
         told = orjson.loads(data)
         choices = [_choice(choice) for choice in told["choices"]]
         created, usage = told["created"], told.get("usage") or {}
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        record.reply.take({"choices": choices, "usage": usage})
+    except (KeyError, *NOT_A_CHAT) as error:
         raise EngineGarbled("the engine's answer does not parse") from error
-    record.reply.take({"choices": choices, "usage": usage})
     return {
         "id": record.response_id,
         "object": "chat.completion",

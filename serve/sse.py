@@ -8,6 +8,7 @@ escaped. No JSON is parsed on the way, but for the last event with the usage.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ import orjson
 
 END = b"\n\n"
 DONE = b"data: [DONE]\n\n"
+NOT_A_CHAT = (AttributeError, TypeError, ValueError)  # how reading what an engine should not send fails
 JOINED = 512  # pieces of text after which they are made one, which takes less memory
 _USAGE = b'"choices":[],'
 _ERROR = b'data: {"error"'
@@ -134,7 +136,7 @@ class Reply:
         return {strand: "".join(pieces) for strand, pieces in self._pieces.items()}
 
     def take(self, body: dict[str, Any]) -> None:
-        """Add one chunk or one whole body."""
+        """Add one chunk or one whole body. Raises one of NOT_A_CHAT for what is none."""
         self.created = body.get("created") or self.created
         self.prompt_token_ids = body.get("prompt_token_ids") or self.prompt_token_ids
         for choice in body.get("choices") or ():
@@ -161,6 +163,8 @@ class Reply:
                         self._add((part, index), function[part])
 
     def _add(self, strand: Strand, text: str) -> None:
+        if not isinstance(text, str):
+            raise TypeError(f"{strand[0]} is not text")
         pieces = self._pieces.setdefault(strand, [])
         pieces.append(text)
         if len(pieces) > JOINED:
@@ -173,8 +177,9 @@ class Reply:
         self.prompt_token_ids.clear()
 
     def take_events(self, data: bytes) -> None:
-        """Add whole events."""
+        """Add whole events; what is not a chat's is passed over."""
         for event in data.split(END):
             body = payload(event)
             if body is not None:
-                self.take(body)
+                with contextlib.suppress(*NOT_A_CHAT):
+                    self.take(body)

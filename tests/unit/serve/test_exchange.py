@@ -5,64 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.errors import EngineUnreachable
-from serve.exchange import HELD_BYTES, Connection, Exchange
-
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-END = b"0\r\n\r\n"
-EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-
-
-class Socket:
-    """What a connection sees of its transport."""
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.reading, self.aborted, self.closed = True, False, False
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-    def pause_reading(self) -> None:
-        assert self.reading
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        assert not self.reading
-        self.reading = True
-
-    def abort(self) -> None:
-        self.aborted = True
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class Line:
-    """A connection, its socket, and what it told its owner."""
-
-    def __init__(self) -> None:
-        self.idle: list[Connection] = []
-        self.gone: list[Connection] = []
-        self.socket = Socket()
-        self.connection = Connection(self.idle.append, self.gone.append)
-        self.connection.connection_made(cast("asyncio.Transport", self.socket))
-
-    def ask(self) -> Exchange:
-        return self.connection.ask(b"GET / HTTP/1.1\r\n\r\n")
-
-    def say(self, *pieces: bytes) -> None:
-        for piece in pieces:
-            self.connection.data_received(piece)
-
-    def break_off(self) -> None:
-        self.connection.connection_lost(None)
+from serve.exchange import HELD_BYTES, Exchange
+from tests.unit.serve.line import Line
+from tests.unit.serve.raw_engine import CHUNKED, EMPTY, END, chunk
 
 
 class Reader:
@@ -75,10 +27,6 @@ class Reader:
 
     def end(self) -> None:
         self.ends += 1
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:

@@ -1,0 +1,107 @@
+"""The short way takes chats alone, and answers as the long one would."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+import pytest
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from feedback.errors import ExpiredId, HeedError, StoreUnavailable
+from serve.errors import BadField, ClientLeft, Unauthorized, Unavailable
+from serve.middleware.lane import Lane
+
+PATH = "/v1/chat/completions"
+
+
+async def long_way(_: Scope, __: Receive, send: Send) -> None:
+    await PlainTextResponse("the long way")({"type": "http"}, __, send)
+
+
+async def short_way(request: Request) -> Response:
+    return PlainTextResponse(b"the short way with " + await request.body())
+
+
+def failing(error: Exception) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(_: Request) -> Response:
+        raise error
+
+    return endpoint
+
+
+async def through(
+    endpoint: Callable[[Request], Awaitable[Response]],
+    method: str = "POST",
+    path: str = PATH,
+    kind: str = "http",
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"a body"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: dict[str, Any] = {"type": kind, "path": path, "method": method, "headers": []}
+    await Lane(long_way, PATH, endpoint)(scope, receive, send)
+    head, *rest = sent
+    headers = {name.decode(): value.decode() for name, value in head["headers"]}
+    return head["status"], headers, b"".join(one.get("body", b"") for one in rest)
+
+
+async def test_a_chat_goes_the_short_way() -> None:
+    status, _, body = await through(short_way)
+    assert (status, body) == (200, b"the short way with a body")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", PATH),
+        ("OPTIONS", PATH),
+        ("HEAD", PATH),
+        ("post", PATH),
+        ("POST", PATH + "/"),
+        ("POST", PATH.upper()),
+        ("POST", "/v1/chat/comparisons"),
+        ("POST", "/"),
+    ],
+)
+async def test_all_else_goes_the_long_way(method: str, path: str) -> None:
+    assert (await through(short_way, method, path))[2] == b"the long way"
+
+
+async def test_what_is_not_http_goes_the_long_way() -> None:
+    assert (await through(short_way, kind="lifespan"))[2] == b"the long way"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "header"),
+    [
+        (BadField("n", "must be 1"), 400, "invalid_value", None),
+        (Unauthorized("no key"), 401, "invalid_api_key", ("www-authenticate", "Bearer")),
+        (Unavailable("full", retry_after=3), 503, "unavailable", ("retry-after", "3")),
+        (ExpiredId("old"), 410, "response_expired", None),
+        (StoreUnavailable("away"), 503, "store_unavailable", ("retry-after", "2")),
+        (ClientLeft("gone"), 499, "client_left", None),
+        (ClientDisconnect(), 499, "client_left", None),
+        (HeedError("unforeseen"), 500, "internal_error", None),
+    ],
+)
+async def test_errors_have_the_contracts_shape(
+    error: Exception, status: int, code: str, header: tuple[str, str] | None
+) -> None:
+    got, headers, body = await through(failing(error))
+    assert (got, orjson.loads(body)["error"]["code"]) == (status, code)
+    assert header is None or headers[header[0]] == header[1]
+
+
+async def test_a_fault_of_ours_is_left_to_what_surrounds_it() -> None:
+    with pytest.raises(ZeroDivisionError):
+        await through(failing(ZeroDivisionError()))
