@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
 from tests.servers import engine_server, valkey_server
+
+hypothesis.settings.register_profile("heed", deadline=None)  # a busy machine is no fault
+hypothesis.settings.load_profile("heed")
 
 
 @pytest.fixture(scope="session")

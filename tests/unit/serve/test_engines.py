@@ -56,8 +56,11 @@ def client_of(one: Engine) -> Client:
     return cast("Client", one.client)
 
 
+METRICS = Metrics()
+
+
 def pool(*made: Engine) -> Pool:
-    return Pool(list(made), Metrics(), "base")
+    return Pool(list(made), METRICS, "base")
 
 
 def several(count: int) -> Pool:
