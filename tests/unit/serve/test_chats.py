@@ -149,7 +149,7 @@ async def test_a_client_that_leaves_while_no_engine_can_take_over_gives_its_plac
         assert answer.status == 200
         await until(lambda: not two.engine(two.first).up)
         assert two.up.gateway.limits.places.in_flight == 1
-    await asyncio.wait_for(two.all_given_back(), 2)
+    await asyncio.wait_for(two.all_given_back(), 5)
 
 
 async def test_many_streams_over_an_engine_that_breaks_all_end_and_it_serves_again_at_once(two: Two) -> None:

@@ -159,7 +159,7 @@ async def test_a_client_that_leaves_is_noticed_at_once(how: str) -> None:
             writer.write_eof()
         else:
             writer.close()
-        await asyncio.wait_for(left.wait(), 2)
+        await asyncio.wait_for(left.wait(), 5)
         assert seen == [True]
         writer.close()
 
@@ -179,9 +179,9 @@ async def test_a_slow_client_that_leaves_is_told_to_have_left_and_not_to_have_re
     async with serving(a=pours) as server:
         reader, writer = await server.connect(b"/a")
         await reader.readuntil(b"\r\n\r\n")
-        await asyncio.wait_for(slow.wait(), 2)
+        await asyncio.wait_for(slow.wait(), 5)
         writer.transport.abort()
-        await asyncio.wait_for(over.wait(), 2)
+        await asyncio.wait_for(over.wait(), 5)
         assert told == ["left"]
 
 
@@ -216,7 +216,7 @@ async def test_who_watches_no_more_is_told_nothing() -> None:
         reader, writer = await server.connect(b"/a")
         await reader.readuntil(b"\r\n\r\n")
         writer.close()
-        await asyncio.wait_for(gone.wait(), 2)
+        await asyncio.wait_for(gone.wait(), 5)
         assert told == []
 
 
@@ -243,7 +243,7 @@ async def test_of_two_pipelined_requests_the_first_learns_that_the_client_left()
         await reader.readuntil(b"\r\n\r\n")
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         writer.transport.abort()
-        await asyncio.wait_for(left.wait(), 2)
+        await asyncio.wait_for(left.wait(), 5)
         await asyncio.sleep(0.05)
         assert began == ["first"]
 

@@ -264,16 +264,16 @@ async def test_the_start_waits_until_engines_have_their_adapters_and_not_for_eve
 ) -> None:
     one = engine()
     there = pool(one, engine("engine-1", up=False))
-    await asyncio.wait_for(there.settle(), 1)
+    await asyncio.wait_for(there.settle(), 5)
     one.settled = False
     settling = asyncio.ensure_future(there.settle())
     await asyncio.sleep(0.05)
     assert not settling.done()
     one.settled = True
-    await asyncio.wait_for(settling, 1)
+    await asyncio.wait_for(settling, 5)
     one.settled = False
     monkeypatch.setattr(module, "SETTLE_SECONDS", 0.05)
-    await asyncio.wait_for(there.settle(), 1)
+    await asyncio.wait_for(there.settle(), 5)
 
 
 async def test_the_watch_takes_in_engines_that_join_and_lets_those_that_left_be() -> None:
