@@ -107,9 +107,9 @@ async def test_when_one_side_of_a_comparison_fails_the_other_is_ended_and_not_bl
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chats, "MOST_BROKEN", 0)
-    two.second.pause, two.first.break_after_chunks = 0.3, 2
+    two.second.pause, two.first.break_after_chunks = 4.0, 2
     release = two.engine(two.first).hold("base")  # so that the second side is sent to the other engine
-    _, last = await two.stream("chat/comparisons")
+    _, last = await asyncio.wait_for(two.stream("chat/comparisons"), 8)  # of 28 s that the other side takes
     release()
     assert "engine_error" in last
     assert (len(two.first.bodies), len(two.second.bodies)) == (1, 1)

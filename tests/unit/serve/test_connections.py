@@ -141,6 +141,8 @@ async def test_it_is_asked_once_more_and_not_for_ever() -> None:
         with pytest.raises(EngineUnreachable):
             await ask(there)
         assert len(engine.talks) == 5  # four kept ones, of which one was tried, and a fresh one
+        await until(lambda: sum(talk.over for talk in engine.talks) == 2)
+        assert len(there._free) == 3
 
 
 async def test_what_was_answered_in_part_is_not_asked_again() -> None:
