@@ -194,7 +194,9 @@ class Chats:
                     cut.served, record.messages, record.overrides, record.priority
                 )
                 exchange = await engine.client.open_chat(body, request_id, record.ask)
-                upstream = Upstream(exchange, cut.served, release, reshape=Repeated(cut, record.diverge))
+                nothing_sent = not cut.said.created
+                reshape = None if nothing_sent else Repeated(cut, record.diverge)
+                upstream = Upstream(exchange, cut.served, release, reshape=reshape)
             await upstream.begin()
             _check(upstream)
         return upstream
@@ -211,8 +213,6 @@ class Chats:
             release()
             if record.left:
                 raise ClientLeft("the client has left") from error
-            if record.diverged:
-                raise  # not the engine's fault
             if isinstance(error, EngineUnreachable):
                 self._broke(engine, record)
             raise

@@ -129,6 +129,19 @@ async def test_a_telling_that_differs_is_no_engines_fault(two: Two) -> None:
     await two.all_given_back()
 
 
+async def test_a_stream_that_broke_in_its_first_event_is_told_whole_by_another_engine(two: Two) -> None:
+    whole = two.first._events
+    two.first._events = lambda *asked: [whole(*asked)[0][:20], b""]  # type: ignore[method-assign]
+    two.first.break_after_chunks = 1
+    async with two.asking(stream_options={"include_usage": True}) as answer:
+        lines = (await answer.text()).split("\n\n")
+    assert lines[-2:] == ["data: [DONE]", ""]
+    chunks = [json.loads(line[6:]) for line in lines[:-2]]
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert {chunk["created"] for chunk in chunks} == {1}
+    assert "".join(one["delta"]["content"] for chunk in chunks for one in chunk["choices"]) == WHOLE
+
+
 async def test_a_reply_too_long_to_be_remembered_is_not_told_twice(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
