@@ -463,3 +463,33 @@ async def test_many_at_once_under_faults_all_end_and_nothing_is_left() -> None:
         assert not [one for one in results if isinstance(one, BaseException)]
         assert results.count(2000) > 50
         await until(lambda: len(there._open) == len(there._free))
+
+
+async def test_a_sink_that_fails_ends_its_stream_and_not_the_others() -> None:
+    listening = asyncio.Event()
+
+    async def speaks(talk: Talk) -> None:
+        await talk.asked()
+        await talk.say(CHUNKED)
+        await listening.wait()
+        for _ in range(5):
+            await talk.say(chunk(b"a"))
+            await asyncio.sleep(0.01)
+        await talk.say(END)
+
+    loop = asyncio.get_running_loop()
+    told: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    async with raw_engine(speaks) as engine, connected(engine) as there:
+        failing, other = await ask(there), await ask(there)
+        ended, whole = loop.create_future(), loop.create_future()
+
+        def fails(_: bytes) -> None:
+            raise ZeroDivisionError
+
+        failing.stream(fails, lambda: ended.set_result(failing.broken))
+        other.stream(lambda _: None, lambda: whole.set_result(other.broken))
+        listening.set()
+        assert await asyncio.wait_for(ended, 5) is True
+        assert await asyncio.wait_for(whole, 5) is False
+    assert len(told) == 1
