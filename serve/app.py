@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
@@ -39,6 +42,9 @@ from serve.routes import (
 from serve.schemas.base import ErrorAnswer
 from serve.settings import GatewaySettings
 
+SWITCH_SECONDS = (
+    0.0005  # longest that another thread keeps a stream waiting for the interpreter; Python's is ten times it
+)
 ROUTERS = (
     chat,
     comparisons,
@@ -64,13 +70,17 @@ def create_app(settings: GatewaySettings | None = None, stores: Stores | None = 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        sys.setswitchinterval(SWITCH_SECONDS)
         async with running(settings, stores) as gateway:
             app.state.gateway = gateway
             await gateway.snapshot.refresh()
             await gateway.discovery.refresh()
             await gateway.pool.check_all()
             await gateway.pool.settle()
+            # Reports need scipy, which takes a second to load: now, and not under the first scrape.
+            loading = asyncio.create_task(asyncio.to_thread(import_module, "feedback.statistics"))
             yield
+            await loading
 
     def keyless(scope: Scope) -> bool:
         return bool(scope["app"].state.gateway.doorman.keyless)

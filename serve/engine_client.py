@@ -60,9 +60,13 @@ class EngineClient:
         """Close the connections that are kept for chats."""
         self._connections.close()
 
+    async def healthy(self) -> None:
+        """Raises EngineError when it does not say so."""
+        await self._call("GET", "/health", CONTROL)
+
     async def models(self) -> dict[str, dict[str, Any]]:
         """Name → card of everything the engine answers to; proves that it is healthy first."""
-        await self._call("GET", "/health", CONTROL)
+        await self.healthy()
         body = await self._json("GET", "/v1/models", CONTROL)
         try:
             return {card["id"]: card for card in body["data"]}

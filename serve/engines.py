@@ -20,6 +20,9 @@ from serve.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 BASE = "base"  # how Heed names the base model, whatever the engine calls it
+LISTED_EVERY = (
+    4  # checks of an engine that is up: whether it lists its adapters; the others ask for its health alone
+)
 MISSES = 2  # failed checks in a row after which an engine is down
 SILENT_SECONDS = 5.0  # a chat that heard nothing for so long from an engine that is down goes on elsewhere
 WAIT_SECONDS = 0.05  # between looks for an engine that can take over
@@ -35,6 +38,7 @@ class Engine:
     client: EngineClient
     up: bool = False
     misses: int = 0
+    checks: int = 0
     loaded: dict[str, dict[str, Any]] = field(default_factory=dict)  # what /v1/models listed last
     ready: set[str] = field(default_factory=set)  # adapters loaded and proved by this gateway
     used: dict[str, float] = field(default_factory=dict)  # adapter → Unix seconds of its newest chat
@@ -177,14 +181,21 @@ class Pool:
         """One health check. An adapter the engine no longer lists was lost in a restart: it is not ready."""
         ready = set(engine.ready)  # what becomes ready while the list is under way is not in it
         listed: dict[str, dict[str, Any]] | None = None
+        engine.checks += 1
         with contextlib.suppress(EngineError):
-            listed = await engine.client.models()
+            if engine.up and engine.checks % LISTED_EVERY:
+                await engine.client.healthy()
+                listed = engine.loaded
+            else:
+                listed = await engine.client.models()
         if engine not in self.engines:
             return  # it left meanwhile
         if listed is None:
             self._missed(engine)
             return
         engine.misses = 0
+        if listed is engine.loaded:
+            return
         engine.loaded = listed
         for adapter in ready - listed.keys():
             logger.warning("%s no longer has %s: it will be loaded again", engine.name, adapter)
@@ -233,5 +244,7 @@ class Pool:
         if up:
             engine.settled, engine.up_at = False, time.monotonic()
         self._metrics.engine_up.labels(engine.name).set(int(up))
+        for adapter in engine.ready:  # what is down has nothing ready
+            self._metrics.adapter_ready.labels(engine.name, adapter).set(int(up))
         logger.log(logging.INFO if up else logging.WARNING, "%s is %s", engine.name, "up" if up else "down")
         self.changed()

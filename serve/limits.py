@@ -28,6 +28,7 @@ from serve.settings import GatewaySettings
 
 logger = logging.getLogger(__name__)
 TOLD_AT_ONCE = 2000  # buckets
+STILL_SECONDS = 1.0  # while nothing changes, the other gateways hear this often; they count it for 3 s
 EARLY_SECONDS = 0.01  # least pause between two tellings
 
 
@@ -53,6 +54,7 @@ class Limits:
         self._charges: deque[tuple[Caller, int]] = deque()  # appended by the writer's thread
         self._name = secrets.token_hex(8)  # of this process among the gateways
         self._store_up, self._said_busy = True, False
+        self._clock, self._said, self._said_at = clock, 0, -STILL_SECONDS
 
     def spend(self, caller: Caller, subject: str) -> None:
         """One request of the subject. Raises TooMany with the seconds until there may be another. On the
@@ -110,6 +112,8 @@ class Limits:
         self._charge()
         self._wake.clear()
         uses, in_flight = self._buckets.untold(TOLD_AT_ONCE), self.places.in_flight
+        if not uses and in_flight == self._said and self._clock() - self._said_at < STILL_SECONDS:
+            return
         if not (uses or in_flight or self._said_busy):
             self.places.elsewhere = 0  # an idle gateway says nothing and hears nothing
             return
@@ -121,6 +125,7 @@ class Limits:
             self._store_up, self.places.elsewhere = False, 0
             return
         self._store_up, self._said_busy = True, in_flight > 0
+        self._said, self._said_at = in_flight, self._clock()
         self.places.elsewhere = settled.elsewhere
         names = (use.bucket for use in uses)
         self._buckets.told(dict(zip(names, settled.levels, strict=True)))

@@ -92,7 +92,11 @@ class GatewaySettings(StoreSettings):
     store_retry_seconds: float = Field(
         default=1.0, gt=0, description="pause before Redis is tried again after it failed"
     )
-    watch_seconds: float = Field(default=0.2, gt=0, description="pause between looks at the registry")
+    watch_seconds: float = Field(
+        default=0.5,
+        gt=0,
+        description="pause between looks at the registry, whose changes are announced besides",
+    )
     reread_seconds: float = Field(
         default=5.0, gt=0, description="the registry is re-read at least this often"
     )

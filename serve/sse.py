@@ -102,6 +102,9 @@ def error_event(message: str, code: str) -> bytes:
     return b"data: " + orjson.dumps({"error": error}) + END
 
 
+# Around the text of an event that is nothing else. Within a text quotes are escaped, so neither can be a part of one.
+_BEFORE_TEXT, _AFTER_TEXT = b'"delta":{"content":"', b'"},"logprobs":null,"finish_reason":null'
+_ONLY_TOKENS = re.compile(rb'(?:,"token_ids":(?:null|\[([\d,]*)\]))?\}\]\}')
 Strand = tuple[
     str, int
 ]  # what a piece of a reply belongs to: ("content", 0), or ("arguments", 1) of a tool call
@@ -177,9 +180,40 @@ class Reply:
         self.prompt_token_ids.clear()
 
     def take_events(self, data: bytes) -> None:
-        """Add whole events; what is not a chat's is passed over."""
+        """Add whole events; what is not a chat's is passed over. Those that are a piece of text and nothing else, as
+        most are, are cut up and decoded together, in half the time that an object for each would take.
+        """
+        plain: list[
+            tuple[bytes, bytes, bytes]
+        ] = []  # event, JSON text, what is within the brackets of its tokens
         for event in data.split(END):
-            body = payload(event)
-            if body is not None:
-                with contextlib.suppress(*NOT_A_CHAT):
-                    self.take(body)
+            front, after, rest = event.partition(_AFTER_TEXT)
+            _, before, text = front.partition(_BEFORE_TEXT)
+            told = _ONLY_TOKENS.fullmatch(rest) if after and before else None
+            if told is not None:
+                plain.append((event, text, told[1] or b""))
+                continue
+            self._take_plain(plain)
+            self._take_one(event)
+        self._take_plain(plain)
+
+    def _take_plain(self, plain: list[tuple[bytes, bytes, bytes]]) -> None:
+        if not plain:
+            return
+        try:
+            text = orjson.loads(b'"' + b"".join(text for _, text, _ in plain) + b'"')
+            tokens = orjson.loads(b"[" + b",".join(ids for _, _, ids in plain if ids) + b"]")
+        except orjson.JSONDecodeError:
+            for event, _, _ in plain:
+                self._take_one(event)
+        else:
+            if text:
+                self._add(_TEXT, text)
+            self.token_ids += tokens
+        plain.clear()
+
+    def _take_one(self, event: bytes) -> None:
+        body = payload(event)
+        if body is not None:
+            with contextlib.suppress(*NOT_A_CHAT):
+                self.take(body)

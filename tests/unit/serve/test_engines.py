@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from serve import engines as module
 from serve.breaker import FAILURES
 from serve.engine_client import EngineClient
-from serve.engines import BASE, BUSIER, MISSES, SETTLE_SECONDS, SILENT_SECONDS, Engine, Pool
+from serve.engines import BASE, BUSIER, LISTED_EVERY, MISSES, SETTLE_SECONDS, SILENT_SECONDS, Engine, Pool
 from serve.errors import EngineUnreachable
 from serve.metrics import Metrics
 from tests.unit.serve.running import until
@@ -31,6 +31,9 @@ class Client:
         self.broken_off: list[float] = []
         self.closed = False
         self.gate: asyncio.Event | None = None
+
+    async def healthy(self) -> None:
+        await self.models()
 
     async def models(self) -> dict[str, Any]:
         self.asked += 1
@@ -238,6 +241,7 @@ async def test_a_check_forgets_adapters_that_a_restart_lost_and_not_those_that_c
     there, client = pool(one), client_of(one)
     there.set_ready(one, "lost", True)
     client.gate = asyncio.Event()
+    one.checks = LISTED_EVERY - 1
     checking = asyncio.ensure_future(there.check(one))
     await asyncio.sleep(0)
     there.set_ready(one, "new", True)

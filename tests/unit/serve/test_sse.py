@@ -116,3 +116,30 @@ def test_a_single_byte_is_held_back() -> None:
     rename = Rename(SERVED, ALIAS, keep_usage=False)
     assert rename.feed(b"d") == b""
     assert rename.feed(event([])[1:-1]) == b""
+
+
+pieces_st = st.lists(
+    st.tuples(st.one_of(st.sampled_from(TRICKY), st.text(max_size=9)), st.integers(0, 9)), max_size=8
+)
+
+
+@given(pieces_st, st.sampled_from(["none", "null", "ids"]))
+def test_events_cut_up_say_what_their_json_says(words: list[tuple[str, int]], tokens: str) -> None:
+    def choice(word: str, token: int) -> dict[str, Any]:
+        told = {"none": {}, "null": {"token_ids": None}, "ids": {"token_ids": [token, 7]}}[tokens]
+        return {"index": 0, "delta": {"content": word}, "logprobs": None, "finish_reason": None, **told}
+
+    events = [event([choice(*word)]) for word in words]
+    together, one_by_one = Reply(), Reply()
+    together.take_events(b"".join(events))
+    for one in events:
+        one_by_one.take(json.loads(one[6:]))
+    assert (together.text, together.token_ids) == (one_by_one.text, one_by_one.token_ids)
+    assert together.text == "".join(word for word, _ in words)
+
+
+def test_a_character_that_two_events_share_is_read() -> None:
+    first = event([{"index": 0, "delta": {"content": "?"}, "logprobs": None, "finish_reason": None}])
+    reply = Reply()
+    reply.take_events(first.replace(b"?", b"\\ud83d") + first.replace(b"?", b"\\ude00"))
+    assert reply.text == "😀"
