@@ -70,7 +70,7 @@ def leave_all(records: Sequence[Record]) -> None:
 async def open_both(gateway: Gateway, records: Sequence[Record]) -> list[Upstream]:
     """Ask for both at once; when one fails or the client leaves, the other is closed too."""
     table = gateway.table
-    asking = [asyncio.ensure_future(gateway.chats.open(record, table)) for record in records]
+    asking = [asyncio.ensure_future(gateway.chats.asking.open(record, table)) for record in records]
     try:
         return list(await asyncio.gather(*asking))
     except BaseException:
@@ -193,7 +193,7 @@ class ComparisonStream(Response):
             if rename.done:
                 return
             rename.again()
-            self._upstreams[side] = await self._chats.resume(record)
+            self._upstreams[side] = await self._chats.asking.resume(record)
 
     async def _relay(self, side: int, rename: Rename, send: Send) -> None:
         """Until the reply is whole, or its engine broke off."""

@@ -103,7 +103,7 @@ async def running(settings: GatewaySettings, stores: Stores | None = None) -> As
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
         gateway = _build(settings, stores, metrics, session)
-        gateway.chats.bring = gateway.keeper.bring
+        gateway.chats.asking.bring = gateway.keeper.bring
         gateway.writer.start()
         tasks = [
             asyncio.create_task(_forever(work))

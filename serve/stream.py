@@ -75,7 +75,7 @@ class ChatStream(Response):
                 return
             self._upstream.close()
             self._rename.again()
-            self._upstream = await self._chats.resume(record)
+            self._upstream = await self._chats.asking.resume(record)
 
 
 class Relay:

@@ -71,7 +71,7 @@ async def _answer(gateway: Gateway, caller: Caller, request: Request, record: Re
     try:
         with ExitStack() as held:
             left = held.enter_context(gateway.limits.chat(caller, record.subject))
-            upstream = await gateway.chats.open(record, gateway.table)
+            upstream = await gateway.chats.asking.open(record, gateway.table)
             headers = {**left, **debug_headers(caller, request, record)}
             if record.request.stream:
                 return ChatStream(gateway.chats, upstream, record, held.pop_all(), headers)

@@ -9,7 +9,7 @@ import openai
 import pytest
 import redis
 
-from serve import chats
+from serve import asking
 from tests.unit.serve.fake_engine import fake_engine
 from tests.unit.serve.running import running
 
@@ -26,7 +26,7 @@ async def listen(stream: Any, heard: list[str]) -> None:
 async def test_the_sdk_raises_when_the_only_engine_breaks_off(
     chunks: int, tmp_path: Path, store: redis.Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chats, "TAKE_OVER_SECONDS", 0.5)  # nobody takes over here
+    monkeypatch.setattr(asking, "TAKE_OVER_SECONDS", 0.5)  # nobody takes over here
     async with (
         fake_engine() as fake,
         running(tmp_path, engines=[fake.url], redis_url=valkey_url) as up,

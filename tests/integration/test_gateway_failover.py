@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from feedback.events import Response
-from serve import chats, engine_client, engines
+from serve import asking, engine_client, engines
 from tests.unit.serve.fake_engine import PROMPT_TOKENS, FakeEngine, fake_engine
 from tests.unit.serve.running import Running, running, until
 
@@ -161,7 +161,7 @@ async def test_both_sides_of_a_comparison_go_on(two: Two) -> None:
 async def test_without_another_engine_the_stream_waits_and_then_ends_with_an_error(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chats, "TAKE_OVER_SECONDS", 0.3)
+    monkeypatch.setattr(asking, "TAKE_OVER_SECONDS", 0.3)
     two.second.healthy = False
     await until(lambda: sum(engine.up for engine in two.up.gateway.pool.engines) == 1)
     two.first.break_after_chunks = 3

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from feedback.memory import MemoryEventLog, MemoryRegistry
-from serve import chats, record
+from serve import asking, record
 from serve.engines import Engine
 from serve.gateway import Stores
 from tests.unit.serve.fake_engine import FakeEngine, fake_engine
@@ -106,7 +106,7 @@ async def test_a_client_that_left_is_counted_as_such(two: Two, path: str) -> Non
 async def test_when_one_side_of_a_comparison_fails_the_other_is_ended_and_not_blamed(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chats, "MOST_BROKEN", 0)
+    monkeypatch.setattr(asking, "MOST_BROKEN", 0)
     two.second.pause, two.first.break_after_chunks = 4.0, 2
     release = two.engine(two.first).hold("base")  # so that the second side is sent to the other engine
     _, last = await asyncio.wait_for(two.stream("chat/comparisons"), 8)  # of 28 s that the other side takes
