@@ -44,14 +44,14 @@ async def test_adapters_are_proved_beside_chats_and_the_base_stays_the_base(
     folders = [random_adapter(tmp_path / name, seed, rank=16) for seed, name in enumerate(names, start=50)]
     trunk = Trunk.load(str(STARTER), dtype=torch.float32, threads=1, device="cpu")
     async with aiohttp.ClientSession() as session:
-        client = EngineClient(engine_url, "", session, silence_seconds=60.0)
+        client = EngineClient(engine_url, "", session, connect_seconds=2.0, silence_seconds=60.0)
         await client.load(names[0], str(folders[0]))
         chats = Chats(session, engine_url)
         running = [asyncio.create_task(chats.stream(model)) for model in ("base", "base", names[0])]
         for name, folder in zip(names[1:], folders[1:], strict=True):
             await client.load(name, str(folder))
             told = await asyncio.to_thread(probes, trunk, folder)
-            await prove(client, name, "base", told, tolerance=1e-3)
+            await prove(client, name, "base", told, tolerance=1e-3, told={})
         chats.stopping = True
         await asyncio.gather(*running)
         assert chats.whole >= 3

@@ -140,13 +140,10 @@ async def test_an_adapter_whose_bytes_changed_is_rejected(
     up: Running, made: list[Path], tmp_path: Path
 ) -> None:
     name = await take_in(up, made[0])
-    keeper = up.gateway.keeper
     weights = tmp_path / "data" / "adapters" / name / "adapter_model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(bytes(data))
-    keeper._fit.clear()
-    up.gateway.pool.set_ready(up.gateway.pool.engines[0], name, False)
     await until(lambda: up.gateway.registry.adapter(name).state == "rejected")
     assert "sha256" in (up.gateway.registry.adapter(name).reason or "")
     assert await greedy(up, "heed")
