@@ -248,8 +248,8 @@ def run(arguments: Sequence[str]) -> list[Row]:
     )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)
-    parser.add_argument("--requests", type=int, default=2000, help="of each target, one at a time")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each of four rounds of 32 streams")
+    parser.add_argument("--requests", type=int, default=1000, help="of each target, one at a time")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each of four rounds of 32 streams")
     told = parser.parse_args(arguments)
     peers = [about(name) for name in told.targets if name in PEERS]
     absent = {row["target"] for row in peers if row["part"] == "absent"}
