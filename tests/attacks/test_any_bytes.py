@@ -53,7 +53,7 @@ BODIES = st.binary(max_size=200) | CHATS | broken()
 EACH = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def is_whole(answer: Answer) -> None:
+def assert_whole(answer: Answer) -> None:
     """Of the contract's shape: a chat, a stream, or an error with a message."""
     assert 200 <= answer.status < 500
     if answer.status >= 400:
@@ -64,7 +64,7 @@ def is_whole(answer: Answer) -> None:
         assert "choices" in answer.json
 
 
-def checked(bodies: list[dict[str, Any]]) -> None:
+def assert_allowed(bodies: list[dict[str, Any]]) -> None:
     for body in bodies:
         assert body.keys() <= ALLOWED
         assert all(isinstance(one["content"], str | None) for one in body["messages"])
@@ -78,8 +78,8 @@ def checked(bodies: list[dict[str, Any]]) -> None:
 @given(data=BODIES, path=st.sampled_from(["completions", "comparisons"]))
 def test_any_body_is_answered(served: Served, data: bytes, path: str) -> None:
     before = len(served.engine.bodies)
-    is_whole(served.ask("POST", f"/v1/chat/{path}", data))
-    checked(served.engine.bodies[before:])
+    assert_whole(served.ask("POST", f"/v1/chat/{path}", data))
+    assert_allowed(served.engine.bodies[before:])
 
 
 @EACH
@@ -157,8 +157,8 @@ def test_any_headers_are_answered(served: Served, headers: list[tuple[str, str]]
     raw = served.raw(f"{head}Connection: close\r\n\r\n".encode("latin-1") + data)
     if raw.startswith(b"HTTP/1.1 100 "):
         raw = raw.partition(b"\r\n\r\n")[2]
-    is_whole(Answer(raw))
-    checked(served.engine.bodies[bodies:])
+    assert_whole(Answer(raw))
+    assert_allowed(served.engine.bodies[bodies:])
     for sent in served.engine.headers[seen:]:
         assert sent.keys() <= {
             "host", "content-type", "content-length", "x-request-id", "accept", "accept-encoding", "user-agent",

@@ -225,8 +225,10 @@ async def test_files_that_change_later_take_the_adapter_out_of_service_and_out_o
 async def test_a_folder_that_vanishes_takes_its_name_off_the_engines_at_once(
     up: Running, fake: Counting
 ) -> None:
+    assert NAMES[-1] in fake.adapters
     shutil.rmtree(up.gateway.settings.adapters_dir / NAMES[-1])
     await until(lambda: NAMES[-1] not in fake.adapters, 4.0)
+    assert NAMES[-1] not in up.gateway.pool.engines[0].ready
 
 
 async def test_retired_adapters_leave_the_engines_and_then_the_disk(

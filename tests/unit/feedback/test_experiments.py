@@ -110,7 +110,13 @@ def test_a_ramp_scales_the_other_arms() -> None:
         ramped(split(0.5, 0.5), 1.5)
 
 
-def test_a_right_experiment_is_accepted() -> None:
-    validate(split(0.99, 0.01))
-    validate(split(0.2, 0.3, 0.5))
-    validate(split(1.0, 0.0))
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [((0.99, 0.01), (0.99, 0.02)), ((0.2, 0.3, 0.5), (0.2, 0.3, 0.4)), ((1.0, 0.0), (1.0, -0.1))],
+)
+def test_an_experiment_is_accepted_when_its_shares_are_whole(
+    right: tuple[float, ...], wrong: tuple[float, ...]
+) -> None:
+    assert validate(split(*right)) is None
+    with pytest.raises(InvalidRecord):
+        validate(split(*wrong))

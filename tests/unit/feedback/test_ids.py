@@ -45,9 +45,9 @@ def test_an_id_is_a_plain_word_that_starts_as_openais() -> None:
 
 
 def test_a_genuine_id_is_good_for_its_subject_through_its_life() -> None:
-    check(minted())
-    check(minted(), now=1100.0)
-    check(mint_comparison(OURS, "s-1", now=1000.0), prefix=COMPARISON)
+    assert check(minted()) is None
+    assert check(minted(), now=1100.0) is None
+    assert check(mint_comparison(OURS, "s-1", now=1000.0), prefix=COMPARISON) is None
 
 
 def test_past_its_life_an_id_has_expired() -> None:

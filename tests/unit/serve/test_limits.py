@@ -61,9 +61,10 @@ def test_a_subjects_burst_is_taken_and_then_its_rate_holds() -> None:
 
 @pytest.mark.parametrize(("who", "rate"), [(caller(), 0.0), (KEYLESS, 2.0)])
 def test_a_rate_of_zero_and_a_caller_without_keys_are_not_bounded(who: Caller, rate: float) -> None:
-    there = limits([0.0], subject_rate=rate)
-    for _ in range(100):
-        there.spend(who, "s-1")
+    there, bounded = limits([0.0], subject_rate=rate), limits([0.0], subject_rate=2.0)
+    assert [there.spend(who, "s-1") for _ in range(100)] == [None] * 100
+    with pytest.raises(TooMany):
+        [bounded.spend(caller(), "s-1") for _ in range(100)]
 
 
 def test_a_keys_requests_a_minute_are_counted_and_said() -> None:

@@ -23,18 +23,23 @@ class Answers:
 
     def __init__(self, adapter: list[float], base: list[float]) -> None:
         self.told = {"a-1": adapter, "base": base}
+        self.asked: list[str] = []
 
     async def log_probabilities(self, served: str, _: Sequence[int], __: Sequence[int]) -> list[float]:
+        self.asked.append(served)
         return self.told[served]
 
 
-async def proved(adapter: list[float], base: list[float], probes: Sequence[Any] = (PROBE,)) -> None:
-    await prove(Answers(adapter, base), "a-1", "base", probes, 0.1, {})  # type: ignore[arg-type]
+async def proved(adapter: list[float], base: list[float], probes: Sequence[Any] = (PROBE,)) -> list[str]:
+    """Proves it, and tells which models were asked."""
+    answers = Answers(adapter, base)
+    await prove(answers, "a-1", "base", probes, 0.1, {})  # type: ignore[arg-type]
+    return answers.asked
 
 
 async def test_the_trainers_log_probabilities_within_tolerance_prove_it() -> None:
-    await proved([-0.5, -1.5], [-0.55, -1.55])
-    await proved([-0.55, -1.6], [-0.5, -1.5])
+    assert await proved([-0.5, -1.5], [-0.55, -1.55]) == ["base", "a-1"]
+    assert await proved([-0.55, -1.6], [-0.5, -1.5]) == ["base", "a-1"]
 
 
 async def test_other_log_probabilities_do_not() -> None:
@@ -49,7 +54,7 @@ async def test_answering_as_the_base_does_is_no_proof_even_within_tolerance() ->
 
 async def test_an_adapter_that_changes_nothing_may_answer_as_the_base_does() -> None:
     same = {**PROBE, "base_logprobs": PROBE["logprobs"]}
-    await proved([-0.5, -1.5], [-0.5, -1.5], [same])
+    assert await proved([-0.5, -1.5], [-0.5, -1.5], [same]) == ["base", "a-1"]
 
 
 async def test_another_base_is_the_engines_fault() -> None:
