@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import itertools
 import json
-import os
 import random
 import re
 import signal
@@ -23,71 +22,26 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import psutil
 
 from benchmarks.results import Figure, Row
-from benchmarks.stage import published
+from benchmarks.stage import Stage, stage
 from benchmarks.swaps import PROMPTS, said
-from feedback.protocols import AliasRecord
-from feedback.registry import RedisRegistry
-from feedback.store import connect
-from tests.servers import answers, engine_server, free_port, process, valkey_server, wait_until
+from tests.servers import wait_until
 
 DESCRIPTION = "an engine killed in 100 greedy streams: replies that end, and with the same text"
 GREEDY = {"temperature": 0, "max_tokens": 96}
-BASE = "base"
 
 
-class Engine:
-    """A vLLM server on a port of its own, to be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._folder = folder
-        self._up = ExitStack()
-        folder.mkdir()
-
-    def start(self) -> None:
-        """Until it is healthy."""
-        self._up.enter_context(engine_server(self._folder, port=self.port))
-
-    def kill(self) -> None:
-        """SIGKILL for it and all its processes."""
-        mark = ["--port", str(self.port)]
-        (server,) = (one for one in psutil.Process().children() if mark == port_of(one.cmdline()))
-        os.killpg(server.pid, signal.SIGKILL)
-
-    def close(self) -> None:
-        """Nothing of it is left."""
-        self._up.close()
-
-
-def port_of(command: Sequence[str]) -> list[str]:
-    """The option with the port in an engine's command line."""
-    at = command.index("--port") if "--port" in command else len(command)
-    return list(command[at : at + 2])
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A gateway in front of two engines."""
-
-    url: str
-    engines: tuple[Engine, Engine]
-    adapter: str
-
-    def holds(self, engine: int) -> bool:
-        """Whether the gateway has proved the adapter on the engine, by its metrics."""
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as reply:
-            return ready_in(reply.read().decode(), f"engine-{engine}", self.adapter)
+def holds(at: Stage, engine: int) -> bool:
+    """Whether the gateway has proved the adapter on the engine, by its metrics."""
+    with urllib.request.urlopen(f"{at.url}/metrics", timeout=5) as reply:
+        return ready_in(reply.read().decode(), f"engine-{engine}", at.adapters[0])
 
 
 def ready_in(metrics: str, engine: str, adapter: str) -> bool:
@@ -95,33 +49,6 @@ def ready_in(metrics: str, engine: str, adapter: str) -> bool:
     found = re.findall(r"^heed_engine_adapter_ready\{([^}]*)\} (\S+)$", metrics, re.MULTILINE)
     wanted = {f'engine="{engine}"', f'adapter="{adapter}"'}
     return any(wanted <= set(labels.split(",")) and float(value) == 1.0 for labels, value in found)
-
-
-@contextmanager
-def stage(folder: Path) -> Iterator[Stage]:
-    """All up and ready."""
-    data, port = folder / "data", free_port()
-    data.mkdir()
-    engines = (Engine(folder / "one"), Engine(folder / "two"))
-    with ExitStack() as up:
-        redis_url, _ = up.enter_context(valkey_server(folder / "valkey"))
-        for engine in engines:
-            up.callback(engine.close)
-            engine.start()
-        registry = RedisRegistry(connect(redis_url))
-        registry.put_alias(AliasRecord(name="heed"))
-        (adapter,) = published(registry, data, 1)
-        env = {
-            "HEED_DATA_DIR": str(data),
-            "HEED_REDIS_URL": redis_url,
-            "HEED_ENGINE_URLS": ",".join(engine.url for engine in engines),
-            "HEED_PORT": str(port),
-        }
-        log, at = folder / "gateway.log", Stage(f"http://127.0.0.1:{port}", engines, adapter.id)
-        up.enter_context(process([sys.executable, "-m", "serve"], log, env))
-        wait_until(lambda: answers(f"{at.url}/readyz"), 60, "the gateway", log)
-        wait_until(lambda: at.holds(0) and at.holds(1), 60, "the adapter on both engines", log)
-        yield at
 
 
 @dataclass(frozen=True)
@@ -182,7 +109,7 @@ class Streams:
     """So many streams, some at once, prompts and models in turn."""
 
     def __init__(self, at: Stage, count: int, at_once: int) -> None:
-        asked = itertools.cycle(itertools.product((f"heed:{at.adapter}", "heed:base"), PROMPTS))
+        asked = itertools.cycle(itertools.product((f"heed:{at.adapters[0]}", "heed:base"), PROMPTS))
         self._left = [next(asked) for _ in range(count)]
         self._at, self._at_once = at, at_once
         self.replies: list[Reply] = []
@@ -205,7 +132,7 @@ async def speaking_alone(at: Stage) -> Alone:
     """What each prompt is answered when nobody else asks."""
     alone = {}
     async with aiohttp.ClientSession() as http:
-        for model, prompt in itertools.product((f"heed:{at.adapter}", "heed:base"), PROMPTS):
+        for model, prompt in itertools.product((f"heed:{at.adapters[0]}", "heed:base"), PROMPTS):
             reply = await ask(http, at.url, model, prompt)
             assert reply.complete, reply
             alone[reply.asked] = reply.text
@@ -246,15 +173,15 @@ def coming_back(at: Stage, number: int) -> float:
     """Start the engine again; seconds from healthy until it lists the adapter, by its own word. Returns once the
     gateway has proved it there.
     """
-    at.engines[number].close()
     at.engines[number].start()
+    at.engines[number].wait()
     healthy = time.monotonic()
     models = f"{at.engines[number].url}/v1/models"
-    while at.adapter not in listed(models):
+    while at.adapters[0] not in listed(models):
         assert time.monotonic() - healthy < 60, "the engine that came back was not given its adapter"
         time.sleep(0.02)
     back = time.monotonic() - healthy
-    wait_until(lambda: at.holds(number), 60, "the adapter's proof on the engine that came back")
+    wait_until(lambda: holds(at, number), 60, "the adapter's proof on the engine that came back")
     return round(back, 2)
 
 
@@ -285,7 +212,7 @@ def run(arguments: Sequence[str]) -> list[Row]:
     parser.add_argument("--streams", type=int, default=100)
     parser.add_argument("--at-once", type=int, default=16)
     told = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder, stage(Path(folder)) as at:
+    with tempfile.TemporaryDirectory() as folder, stage(Path(folder), 1, engines=2) as at:
         return measure(at, told.rounds, told.streams, told.at_once)
 
 

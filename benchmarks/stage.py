@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from feedback.protocols import AdapterRecord, AliasRecord, Registry
 from feedback.registry import RedisRegistry
 from feedback.store import connect
 from tests.adapters import random_adapter
-from tests.servers import STARTER, MortalEngine, answers, free_port, process, valkey_server, wait_until
+from tests.servers import STARTER, MortalEngine, gateway_server, valkey_server, wait_until
 from training.publish import Origin, publish
 from training.trunk import Trunk
 
@@ -84,22 +82,16 @@ def stage(
         registry = RedisRegistry(connect(redis_url))
         registry.put_alias(AliasRecord(name="heed"))
         ids = tuple(record.id for record in published(registry, data, adapters))
-        env = {
-            "HEED_DATA_DIR": str(data),
-            "HEED_REDIS_URL": redis_url,
-            "HEED_ENGINE_URLS": ",".join(one.url for one in running),
-            **(settings or {}),
-        }
-        urls = []
-        for number in range(gateways):
-            port, log = free_port(), folder / f"gateway-{number}.log"
-            life.enter_context(process([sys.executable, "-m", "serve"], log, {**env, "HEED_PORT": str(port)}))
-            urls.append(f"http://127.0.0.1:{port}")
-            wait_until(partial(answers, f"{urls[-1]}/readyz"), 60, "the gateway", log)
+        shared = {"HEED_DATA_DIR": str(data), **(settings or {})}
+        urls = ",".join(one.url for one in running)
+        found = tuple(
+            life.enter_context(gateway_server(folder / f"gateway-{number}", redis_url, urls, **shared))[0]
+            for number in range(gateways)
+        )
 
         def all_proved() -> bool:
             ready = registry.engines()
             return len(ready) == engines and all(set(ids) <= set(on) for on in ready.values())
 
-        wait_until(all_proved, 90, "the adapters", folder / "gateway-0.log")
-        yield Stage(tuple(urls), redis_url, running, data, ids)
+        wait_until(all_proved, 90, "the adapters", folder / "gateway-0" / "gateway.log")
+        yield Stage(found, redis_url, running, data, ids)

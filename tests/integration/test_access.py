@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from feedback.errors import InvalidId
 from feedback.ids import COMPARISON, RESPONSE, Secrets, mint_response, verify
 from feedback.registry import RedisRegistry
 from feedback.store import connect
-from tests.servers import answers, free_port, process, wait_until
+from tests.servers import gateway_server
 from tests.unit.serve.fake_engine import FakeEngine, fake_engine
 from tests.unit.serve.running import Running, running
 
@@ -53,17 +51,9 @@ async def test_every_process_knows_a_key_and_its_revocation_within_a_second(
     _, admin = create_key(registry, Terms(["admin"]))
     with ExitStack() as stack:
         for number in range(2):
-            port = free_port()
-            env = {
-                "HEED_DATA_DIR": str(tmp_path / str(number)),
-                "HEED_REDIS_URL": valkey_url,
-                "HEED_ENGINE_URLS": fake.url,
-                "HEED_PORT": str(port),
-            }
-            stack.enter_context(process([sys.executable, "-m", "serve"], tmp_path / f"{number}.log", env))
-            urls.append(f"http://127.0.0.1:{port}")
-        for url in urls:
-            await asyncio.to_thread(wait_until, partial(answers, f"{url}/healthz"), 30, url)
+            starting = gateway_server(tmp_path / str(number), valkey_url, fake.url, ready="healthz")
+            url, _ = await asyncio.to_thread(stack.enter_context, starting)
+            urls.append(url)
         async with aiohttp.ClientSession() as session:
             assert await seconds_until(session, urls, admin, 200) < 5
             record, key = create_key(registry, Terms(["chat"]))

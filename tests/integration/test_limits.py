@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ import redis
 from deploy.access_keys import Terms, create_key
 from feedback.registry import RedisRegistry
 from feedback.store import connect
-from tests.servers import answers, free_port, process, valkey_server, wait_until
+from tests.servers import gateway_server, valkey_server
 from tests.unit.serve.fake_engine import FakeEngine, fake_engine
 from tests.unit.serve.running import Running, running, until
 
@@ -144,22 +142,17 @@ async def test_an_engine_that_is_full_is_not_asked_again_for_more_than_it_took(
 @asynccontextmanager
 async def gateways(folder: Path, count: int, redis_url: str, engine: str) -> AsyncIterator[list[str]]:
     """So many gateway processes on one store; their URLs."""
+    settings = {
+        "HEED_DATA_DIR": str(folder / "data"),
+        "HEED_SUBJECT_RATE": "0",
+        "HEED_SUBJECT_CHATS": "0",
+    }
     with ExitStack() as stack:
         urls = []
         for number in range(count):
-            port = free_port()
-            env = {
-                "HEED_DATA_DIR": str(folder / "data"),
-                "HEED_REDIS_URL": redis_url,
-                "HEED_ENGINE_URLS": engine,
-                "HEED_PORT": str(port),
-                "HEED_SUBJECT_RATE": "0",
-                "HEED_SUBJECT_CHATS": "0",
-            }
-            stack.enter_context(process([sys.executable, "-m", "serve"], folder / f"{number}.log", env))
-            urls.append(f"http://127.0.0.1:{port}")
-        for url in urls:
-            await asyncio.to_thread(wait_until, partial(answers, f"{url}/readyz"), 30, url)
+            starting = gateway_server(folder / str(number), redis_url, engine, **settings)
+            url, _ = await asyncio.to_thread(stack.enter_context, starting)
+            urls.append(url)
         yield urls
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.failover import Reply, figures, finishes, judged, port_of, ready_in
+from benchmarks.failover import Reply, figures, finishes, judged, ready_in
 
 ALONE = {("heed:a-1", "Hi?"): "red green", ("heed:base", "Hi?"): "hello"}
 
@@ -68,11 +68,6 @@ def test_an_adapter_is_ready_only_on_the_engine_whose_metric_says_so() -> None:
     assert ready_in(metrics, "engine-0", "a-1")
     assert not ready_in(metrics, "engine-1", "a-1")
     assert not ready_in(metrics, "engine-0", "a-2")
-
-
-def test_an_engine_is_known_by_its_port() -> None:
-    assert port_of(["python", "--port", "80", "--dtype", "x"]) == ["--port", "80"]
-    assert port_of(["python"]) == []
 
 
 def test_figures_sum_the_rounds_with_a_kill_and_leave_the_control_beside() -> None:
