@@ -9,13 +9,16 @@ import pytest
 
 from tests.clients import environment
 from tests.clients.gateways import Gateways, gateways
+from tests.gateways import fake, up
+
+__all__ = ["both", "clients", "fake", "up"]
 
 
 @pytest.fixture(scope="package")
-def up(tmp_path_factory: pytest.TempPathFactory, engine_url: str, valkey_url: str) -> Iterator[Gateways]:
+def both(tmp_path_factory: pytest.TempPathFactory, engine_url: str, valkey_url: str) -> Iterator[Gateways]:
     """Gateways over the session's engine and Valkey."""
-    with gateways(tmp_path_factory.mktemp("clients"), engine_url, valkey_url) as both:
-        yield both
+    with gateways(tmp_path_factory.mktemp("clients"), engine_url, valkey_url) as running:
+        yield running
 
 
 @pytest.fixture(scope="package")

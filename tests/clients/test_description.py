@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from fastapi import FastAPI
 
 import serve.app
 from serve.description import describe
 from serve.settings import GatewaySettings
 from tests.clients import environment
-from tests.unit.serve.fake_engine import fake_engine
-from tests.unit.serve.running import Running, running
+from tests.unit.serve.running import Running
 
 HERE = Path(__file__).parent
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "4")  # for each operation; the boundaries come on top
-
-
-@pytest.fixture
-async def up(tmp_path: Path, store: redis.Redis, valkey_url: str) -> AsyncIterator[Running]:
-    async with (
-        fake_engine() as fake,
-        running(tmp_path, engines=[fake.url], redis_url=valkey_url) as gateway,
-    ):
-        yield gateway
 
 
 async def schemathesis(url: str, where: Path, *more: str) -> tuple[int, str]:

@@ -20,27 +20,27 @@ def failed(told: list[Told]) -> str:
 
 
 @pytest.mark.parametrize("python", [Path(sys.executable), PYTHON], ids=["locked", "newest"])
-def test_the_official_python_sdk(python: Path, up: Gateways, clients: Path) -> None:
-    told = run_python("with_openai", up.environment, python)
+def test_the_official_python_sdk(python: Path, both: Gateways, clients: Path) -> None:
+    told = run_python("with_openai", both.environment, python)
     assert len(told) >= 25
     assert not failed(told), failed(told)
 
 
 @pytest.mark.parametrize(("program", "cases"), [("with_langchain", 15), ("with_litellm", 10)])
-def test_a_framework_in_python(program: str, cases: int, up: Gateways, clients: Path) -> None:
-    told = run_python(program, up.environment)
+def test_a_framework_in_python(program: str, cases: int, both: Gateways, clients: Path) -> None:
+    told = run_python(program, both.environment)
     assert len(told) >= cases
     assert not failed(told), failed(told)
 
 
-def test_the_official_node_sdk(up: Gateways, clients: Path) -> None:
-    told = run_node(up.environment)
+def test_the_official_node_sdk(both: Gateways, clients: Path) -> None:
+    told = run_node(both.environment)
     assert len(told) >= 14
     assert not failed(told), failed(told)
 
 
-def test_a_program_that_does_not_get_what_it_asks_for_says_so(up: Gateways, clients: Path) -> None:
-    nowhere: Mapping[str, str] = {**up.environment, "CLIENT_KEY": "hk-wrong"}
+def test_a_program_that_does_not_get_what_it_asks_for_says_so(both: Gateways, clients: Path) -> None:
+    nowhere: Mapping[str, str] = {**both.environment, "CLIENT_KEY": "hk-wrong"}
     told = {one.case: one.passed for one in run_python("with_openai", nowhere)}
     assert not told["a_chat_has_the_shape_of_openai"]
     assert not any(told[case] for case in told if "stream" in case)

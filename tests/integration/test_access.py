@@ -6,7 +6,6 @@ import asyncio
 import json
 import statistics
 import time
-from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,8 @@ from feedback.ids import COMPARISON, RESPONSE, Secrets, mint_response, verify
 from feedback.registry import RedisRegistry
 from feedback.store import connect
 from tests.servers import gateway_server
-from tests.unit.serve.fake_engine import FakeEngine, fake_engine
+from tests.unit.serve.fake_engine import FakeEngine
 from tests.unit.serve.running import Running, running
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeEngine]:
-    async with fake_engine() as engine:
-        yield engine
 
 
 async def seconds_until(session: aiohttp.ClientSession, urls: list[str], key: str, status: int) -> float:

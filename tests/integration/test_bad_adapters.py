@@ -9,23 +9,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.unit.serve.fake_engine import FakeEngine, fake_engine
-from tests.unit.serve.folders import adapter_folder, record_of, tiny_base
+from tests.unit.serve.fake_engine import FakeEngine
+from tests.unit.serve.folders import adapter_folder, record_of
 from tests.unit.serve.running import Running, running, until
 from tests.unit.serve.spoiled import BAD
 
 GOOD = "a-000999-0123456789ab"
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeEngine]:
-    async with fake_engine() as engine:
-        yield engine
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    return tiny_base(tmp_path / "base")
 
 
 @pytest.fixture

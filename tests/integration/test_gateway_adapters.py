@@ -12,7 +12,7 @@ import redis
 
 from feedback.protocols import Arm, ExperimentRecord
 from tests.unit.serve.fake_engine import FakeEngine, fake_engine
-from tests.unit.serve.folders import adapter_folder, record_of, tiny_base
+from tests.unit.serve.folders import adapter_folder, record_of
 from tests.unit.serve.running import Running, running, until
 
 FIRST, SECOND = "a-000001-0123456789ab", "a-000002-0123456789ab"
@@ -23,11 +23,6 @@ async def fake() -> AsyncIterator[FakeEngine]:
     async with fake_engine() as engine:
         engine.log_probability = {FIRST: -0.5, SECOND: -0.5}
         yield engine
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    return tiny_base(tmp_path / "base")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,18 +12,6 @@ import redis
 from feedback.events import Response
 from tests.unit.serve.fake_engine import FakeEngine, fake_engine
 from tests.unit.serve.running import Running, running, until
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeEngine]:
-    async with fake_engine() as engine:
-        yield engine
-
-
-@pytest.fixture
-async def up(tmp_path: Path, store: redis.Redis, valkey_url: str, fake: FakeEngine) -> AsyncIterator[Running]:
-    async with running(tmp_path, engines=[fake.url], redis_url=valkey_url) as gateway:
-        yield gateway
 
 
 async def events_of(up: Running, count: int = 1) -> list[Response]:

@@ -20,7 +20,7 @@ from feedback.metrics import TABLE
 from feedback.protocols import KeyRecord
 from serve.auth import digest_of
 from tests.servers import ROOT
-from tests.unit.serve.fake_engine import FakeEngine, fake_engine
+from tests.unit.serve.fake_engine import FakeEngine
 from tests.unit.serve.running import Running, running, until
 
 ROUTES = {
@@ -54,18 +54,6 @@ ROUTES = {
     "/readyz": {"get"},
     "/metrics": {"get"},
 }
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeEngine]:
-    async with fake_engine() as engine:
-        yield engine
-
-
-@pytest.fixture
-async def up(tmp_path: Path, store: redis.Redis, valkey_url: str, fake: FakeEngine) -> AsyncIterator[Running]:
-    async with running(tmp_path, engines=[fake.url], redis_url=valkey_url) as gateway:
-        yield gateway
 
 
 async def response_id(up: Running, **body: Any) -> str:

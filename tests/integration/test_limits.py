@@ -18,16 +18,10 @@ from deploy.access_keys import Terms, create_key
 from feedback.registry import RedisRegistry
 from feedback.store import connect
 from tests.servers import gateway_server, valkey_server
-from tests.unit.serve.fake_engine import FakeEngine, fake_engine
+from tests.unit.serve.fake_engine import FakeEngine
 from tests.unit.serve.running import Running, running, until
 
 CHAT = {"model": "heed", "messages": [{"role": "user", "content": "hi"}]}
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeEngine]:
-    async with fake_engine() as engine:
-        yield engine
 
 
 @pytest.fixture
