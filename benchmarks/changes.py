@@ -13,7 +13,6 @@ which none was: *publish* is the latter, and of *rollback* both are told.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import sys
@@ -26,7 +25,7 @@ from pathlib import Path
 
 import aiohttp
 
-from benchmarks.results import Figure, Row
+from benchmarks.results import Figure, Row, parser_of
 from benchmarks.stage import Stage, published, stage
 from benchmarks.swaps import Load, share
 from feedback.memory import MemoryRegistry
@@ -175,9 +174,7 @@ async def measure(at: Stage, times: int, restarts: int) -> list[Row]:
 
 def run(arguments: Sequence[str]) -> list[Row]:
     """Parse and measure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--restarts", type=int, default=2)
     told = parser.parse_args(arguments)

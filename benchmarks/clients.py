@@ -10,7 +10,6 @@ client's own account. ``--without open-webui`` leaves the largest one out.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from dataclasses import asdict
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
-from benchmarks.results import RESULTS, Figure, Row
+from benchmarks.results import RESULTS, Figure, Row, parser_of
 from tests.clients import bench_serve, environment, open_webui
 from tests.clients.environment import PYTHON, Told, node_version, run_node, run_python, version
 from tests.clients.gateways import Gateways, gateways
@@ -61,9 +60,7 @@ def vllm_version() -> str:
 
 def run(arguments: Sequence[str]) -> list[Row]:
     """A row for each client, with its cases."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--without", action="append", default=[], metavar="CLIENT")
     told = parser.parse_args(arguments)
     environment.made()

@@ -10,7 +10,6 @@ answers. A second request runs there all the time, because an idle engine does n
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import random
@@ -27,7 +26,7 @@ from typing import Any
 import aiohttp
 
 from benchmarks.gateway import about, percentile, standing
-from benchmarks.results import Figure, Row
+from benchmarks.results import Figure, Row, parser_of
 from benchmarks.stage import Stage, stage
 from benchmarks.wire.answer import Target, request
 from benchmarks.wire.peers import PEERS
@@ -153,9 +152,7 @@ async def real(at: Stage, clients: int) -> Row:
 
 def run(arguments: Sequence[str]) -> list[Row]:
     """Parse and measure; a row an engine and target."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)
     parser.add_argument("--engine", choices=("free", "real", "both"), default="both")

@@ -11,7 +11,6 @@ was killed is started again, and is measured from healthy to holding the adapter
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
 import json
@@ -29,7 +28,7 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.results import Figure, Row
+from benchmarks.results import Figure, Row, parser_of
 from benchmarks.stage import Stage, stage
 from benchmarks.swaps import PROMPTS, said
 from tests.servers import wait_until
@@ -205,9 +204,7 @@ def measure(at: Stage, rounds: int, count: int, at_once: int) -> list[Row]:
 
 def run(arguments: Sequence[str]) -> list[Row]:
     """Parse and measure; a row a round."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--streams", type=int, default=100)
     parser.add_argument("--at-once", type=int, default=16)

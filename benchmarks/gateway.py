@@ -16,7 +16,6 @@ share   32 streams of a real engine on all cores: its throughput behind a gatewa
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -28,7 +27,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import Figure, Row
+from benchmarks.results import Figure, Row, parser_of
 from benchmarks.wire.answer import Target
 from benchmarks.wire.peers import PEERS, STARTED, Absent, version
 from benchmarks.wire.targets import Cores, engine_that_costs_nothing, heed, load, parted_cores, write
@@ -243,9 +242,7 @@ def measure(parts: Sequence[str], names: Sequence[str], requests: int, seconds: 
 
 def run(arguments: Sequence[str]) -> list[Row]:
     """Parse and measure; a row a part and target."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)
     parser.add_argument("--requests", type=int, default=1000, help="of each target, one at a time")

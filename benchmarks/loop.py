@@ -9,7 +9,6 @@ held against the base's on prompts that no training saw. Every figure is taken o
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import sys
@@ -19,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.results import Figure, Row
+from benchmarks.results import Figure, Row, parser_of
 from deploy.quality import evaluate, held_out
 from deploy.simulate import Crowd, CrowdSettings
 from deploy.visitor import CallFailed, Visitor, session
@@ -151,9 +150,7 @@ def measured(preference: str, votes: int, noise: float, seed: int) -> LoopFigure
 
 def run(arguments: Sequence[str]) -> list[Row]:
     """Parse and measure; one row a preference and number of votes, each printed as it comes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--preference", nargs="+", default=["polite_helpful", "brief", "concrete"])
     parser.add_argument("--votes", type=int, nargs="+", default=[400])
     parser.add_argument("--noise", type=float, default=0.2)

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import aiohttp
 
-from benchmarks.results import Figure, Row
+from benchmarks.results import Figure, Row, parser_of
 from benchmarks.stage import stage
 from deploy.access_keys import Terms, create_key
 from feedback.registry import RedisRegistry
@@ -184,9 +184,7 @@ def row(heard: Heard) -> Row:
 
 def run(arguments: Sequence[str]) -> list[Row]:
     """Start the parts and measure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--places", type=int, default=8, help="HEED_ENGINE_CHATS")
     parser.add_argument("--reserve", type=float, default=0.75, help="HEED_HIGH_RESERVE")
     parser.add_argument("--low", type=float, default=0.125, help="HEED_LOW_SHARE")

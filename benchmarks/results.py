@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -56,6 +57,11 @@ class Result:
     @property
     def command(self) -> str:
         return f'make bench ARGS="{self.benchmark}"'
+
+
+def parser_of(text: str | None) -> argparse.ArgumentParser:
+    """A parser that shows a benchmark's own description as it is written."""
+    return argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def machine() -> dict[str, Any]:

@@ -9,7 +9,6 @@ the base; the preference itself judges, ties counting half. One line of JSON a r
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -20,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import Figure, Row
+from benchmarks.results import Figure, Row, parser_of
 from deploy.preferences import LIKED_FROM, PREFERENCES
 from deploy.quality import held_out, wilson
 from deploy.simulate import TIE_MARGIN
@@ -201,9 +200,7 @@ def _verdict(learned: Learned) -> str:
 
 def run(arguments: Sequence[str]) -> list[Row]:
     """Every preference with every seed; one row a round, each printed as it comes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--votes", type=int, nargs="+", default=[50, 100, 200, 400])
     parser.add_argument("--preference", nargs="+", default=THREE, choices=list(PREFERENCES))
     parser.add_argument("--noise", type=float, default=0.2)

@@ -9,7 +9,6 @@ Ctrl-C. Second starts take turns with the floor, plain vLLM with the same flags 
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import json
 import os
@@ -22,7 +21,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.results import ROOT, Figure, Row
+from benchmarks.results import ROOT, Figure, Row, parser_of
 from benchmarks.terminal import belonging_to, terminal
 from deploy import engine
 from deploy.settings import LaunchSettings
@@ -124,9 +123,7 @@ def measure(rounds: int) -> list[Row]:
 
 def run(arguments: Sequence[str]) -> list[Row]:
     """Parse and measure; one row a start, one a command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     return measure(parser.parse_args(arguments).rounds)
 

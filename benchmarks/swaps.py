@@ -11,7 +11,6 @@ the same load without swaps, where no reply may change, and replies mixed on pur
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
 import json
@@ -25,7 +24,7 @@ from pathlib import Path
 
 import aiohttp
 
-from benchmarks.results import Figure, Row
+from benchmarks.results import Figure, Row, parser_of
 from benchmarks.stage import Stage, stage
 
 DESCRIPTION = (
@@ -222,9 +221,7 @@ async def measure(at: Stage, swaps: int, streams: int) -> SwapFigures:
 
 def run(arguments: Sequence[str]) -> list[Row]:
     """Parse and measure; one row."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--swaps", type=int, default=200)
     parser.add_argument("--engines", type=int, default=3)
     parser.add_argument("--streams", type=int, default=8)

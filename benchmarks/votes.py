@@ -10,7 +10,6 @@ counted in the store's log at the end.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
 import json
@@ -24,7 +23,7 @@ import aiohttp
 import redis.asyncio
 from redis.asyncio import Redis
 
-from benchmarks.results import Figure, Row
+from benchmarks.results import Figure, Row, parser_of
 from benchmarks.stage import Stage, stage
 from deploy.visitor import Visitor, session
 from feedback import keys
@@ -106,9 +105,7 @@ async def measure(at: Stage, clients: Sequence[int], seconds: float) -> list[Row
 
 def run(arguments: Sequence[str]) -> list[Row]:
     """Parse and measure; one row a way and number of clients."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--seconds", type=float, default=10.0)
     told = parser.parse_args(arguments)

@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import sys
+from typing import Any
 
 import uvicorn
 
@@ -21,6 +22,14 @@ LOGGING = {  # the same in every process; uvicorn's own loggers included
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"level": "INFO", "handlers": ["stderr"]},
+}
+
+WIRE: dict[str, Any] = {  # what clients meet; tests serve with the same
+    "http": BoundedProtocol,
+    "ws": "none",
+    "access_log": False,
+    "server_header": False,
+    "proxy_headers": False,
 }
 
 
@@ -42,11 +51,7 @@ def main() -> int:
         port=settings.port,
         workers=settings.gateway_workers,
         loop="uvloop",
-        http=BoundedProtocol,
-        ws="none",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
+        **WIRE,
         log_config=LOGGING,
         timeout_graceful_shutdown=20,
         backlog=4096,

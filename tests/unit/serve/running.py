@@ -14,10 +14,10 @@ from typing import Any
 import aiohttp
 import uvicorn
 
+from serve.__main__ import WIRE
 from serve.app import create_app
 from serve.gateway import Gateway, Stores
 from serve.settings import GatewaySettings
-from serve.wire import BoundedProtocol
 
 
 @dataclass
@@ -68,16 +68,7 @@ async def running(
     app = create_app(made, stores)
     listener = socket.socket(proto=socket.IPPROTO_TCP)  # without it asyncio leaves Nagle on: 40 ms an answer
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(  # as ``python -m serve`` has it
-        app,
-        log_level="warning",
-        lifespan="on",
-        http=BoundedProtocol,
-        ws="none",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-    )
+    config = uvicorn.Config(app, log_level="warning", lifespan="on", **WIRE)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     await until(lambda: server.started or task.done())
