@@ -25,9 +25,9 @@ from pathlib import Path
 
 import aiohttp
 
-from benchmarks.results import Figure, Row, parser_of
+from benchmarks.results import Figure, Row, parser_of, percentile
 from benchmarks.stage import Stage, published, stage
-from benchmarks.swaps import Load, share
+from benchmarks.swaps import Load
 from feedback.memory import MemoryRegistry
 from feedback.registry import RedisRegistry
 from feedback.store import connect
@@ -199,14 +199,14 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
     return [
         Figure(
             "adapter published and promoted to all new requests answered by it, on each of 2 gateways, p50 (p95)",
-            f"{share(published, 0.5):.2f} ({share(published, 0.95):.2f}) s",
+            f"{percentile(published, 0.5):.2f} ({percentile(published, 0.95):.2f}) s",
             f"{len(published) // GATEWAYS} times; {requests['failed']} of {requests['of']} requests failed meanwhile",
         ),
         Figure(
             "rollback to the last request that the adapter left still answered, on each of 2 gateways, p50 (longest)",
-            f"{1000 * share(last, 0.5):.0f} ({1000 * max(last):.0f}) ms",
+            f"{1000 * percentile(last, 0.5):.0f} ({1000 * max(last):.0f}) ms",
             f"{len(rolled) // GATEWAYS} times; to the first after which none was: "
-            f"{1000 * share(rolled, 0.5):.0f} ({1000 * max(rolled):.0f}) ms",
+            f"{1000 * percentile(rolled, 0.5):.0f} ({1000 * max(rolled):.0f}) ms",
         ),
         Figure(
             "killed engine healthy again to its first reply, by its live adapter, longest",

@@ -25,8 +25,8 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.gateway import about, percentile, standing
-from benchmarks.results import Figure, Row, parser_of
+from benchmarks.gateway import about, standing
+from benchmarks.results import Figure, Row, parser_of, percentile
 from benchmarks.stage import Stage, stage
 from benchmarks.wire.answer import Target, request
 from benchmarks.wire.peers import PEERS

@@ -17,7 +17,6 @@ share   32 streams of a real engine on all cores: its throughput behind a gatewa
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import sys
@@ -27,7 +26,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import Figure, Row, parser_of
+from benchmarks.results import Figure, Row, parser_of, percentile
 from benchmarks.wire.answer import Target
 from benchmarks.wire.peers import PEERS, STARTED, Absent, version
 from benchmarks.wire.targets import Cores, engine_that_costs_nothing, heed, load, parted_cores, write
@@ -217,11 +216,6 @@ def share(seconds: float, rounds: int = 4, streams: int = 32) -> list[Row]:
         }
         for name, told in found.items()
     ]
-
-
-def percentile(values: Sequence[float], part: float) -> float:
-    """The smallest value that at least ``part`` of all do not exceed."""
-    return sorted(values)[math.ceil(round(len(values) * part, 6)) - 1]
 
 
 def measure(parts: Sequence[str], names: Sequence[str], requests: int, seconds: float) -> list[Row]:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.results import Figure, Row, parser_of
+from benchmarks.results import Figure, Row, parser_of, percentile
 from deploy.quality import evaluate, held_out
 from deploy.simulate import Crowd, CrowdSettings
 from deploy.visitor import CallFailed, Visitor, session
@@ -79,11 +79,6 @@ class Chatters:
             await asyncio.sleep(PAUSE_SECONDS)
 
 
-def p95(values: list[float]) -> float:
-    """The 95th percentile; 0 of nothing."""
-    return sorted(values)[int(len(values) * 0.95)] if values else 0.0
-
-
 async def settled(url: str, since: float, votes: int) -> tuple[dict[str, object], float | None]:
     """Wait until every vote is in a finished round and no canary runs; when the newest adapter went live."""
     live_at, live = None, None
@@ -132,8 +127,8 @@ async def measure(url: str, preference: str, votes: int, noise: float, seed: int
         prompts=quality.prompts,
         failed_requests=voted.failed_requests + chatters.failed,
         chats=len(idle) + len(chatters.first_tokens),
-        first_token_idle_p95=p95(idle),
-        first_token_training_p95=p95(chatters.first_tokens),
+        first_token_idle_p95=percentile(idle, 0.95),
+        first_token_training_p95=percentile(chatters.first_tokens, 0.95),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
@@ -62,6 +63,11 @@ class Result:
 def parser_of(text: str | None) -> argparse.ArgumentParser:
     """A parser that shows a benchmark's own description as it is written."""
     return argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def percentile(values: Sequence[float], part: float) -> float:
+    """The smallest value that at least ``part`` of all do not exceed; 0 of nothing."""
+    return sorted(values)[math.ceil(round(len(values) * part, 6)) - 1] if values else 0.0
 
 
 def machine() -> dict[str, Any]:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import aiohttp
 
-from benchmarks.results import Figure, Row, parser_of
+from benchmarks.results import Figure, Row, parser_of, percentile
 from benchmarks.stage import Stage, stage
 
 DESCRIPTION = (
@@ -180,11 +180,6 @@ async def swap_in_turn(at: Stage, load: Load, swaps: int) -> list[tuple[float, f
     return done
 
 
-def share(values: Sequence[float], part: float) -> float:
-    """The value below which ``part`` of the others lie."""
-    return round(sorted(values)[int(len(values) * part)], 4)
-
-
 async def measure(at: Stage, swaps: int, streams: int) -> SwapFigures:
     """Both controls, then the load with swaps; every reply is judged."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
@@ -207,10 +202,10 @@ async def measure(at: Stage, swaps: int, streams: int) -> SwapFigures:
         mixed=verdicts["mixed"],
         misnamed=verdicts["misnamed"],
         crossed=sum(any(heard.first < at < heard.ended for at, _ in done) for heard in answered),
-        swap_p50_seconds=share(waits, 0.5),
-        swap_p95_seconds=share(waits, 0.95),
-        first_token_p50_seconds=share(firsts, 0.5),
-        first_token_p95_seconds=share(firsts, 0.95),
+        swap_p50_seconds=percentile(waits, 0.5),
+        swap_p95_seconds=percentile(waits, 0.95),
+        first_token_p50_seconds=percentile(firsts, 0.5),
+        first_token_p95_seconds=percentile(firsts, 0.95),
         calm_replies=len(unswapped),
         calm_changed=sum(judged(heard, alone) != "whole" for heard in unswapped),
         spliced=len(mixed_on_purpose),

@@ -33,7 +33,7 @@ def test_figures_tell_medians_the_worst_and_what_failed() -> None:
     rows += [{"what": "requests", "failed": 1, "of": 900}]
     rows += [{"what": "restart", "seconds": 1.5, "by_live": by, "others": 2} for by in (True, False)]
     assert [(figure.heed, figure.beside) for figure in figures(rows)] == [
-        ("0.30 (0.40) s", "2 times; 1 of 900 requests failed meanwhile"),
-        ("15 (20) ms", "2 times; to the first after which none was: 30 (40) ms"),
+        ("0.20 (0.40) s", "2 times; 1 of 900 requests failed meanwhile"),
+        ("10 (20) ms", "2 times; to the first after which none was: 20 (40) ms"),
         ("1.5 s", "1 of 2 first replies by it, 4 later ones by another"),
     ]

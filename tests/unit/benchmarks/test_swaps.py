@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.swaps import Heard, judged, share
+from benchmarks.swaps import Heard, judged
 
 ALONE = {("a", "Hi?"): "red green blue", ("b", "Hi?"): "one two three", ("b", "Bye?"): "red green blue"}
 
@@ -26,8 +26,3 @@ def test_a_reply_is_whole_only_in_the_words_of_the_adapter_that_is_named(
 
 def test_words_of_another_prompt_excuse_nothing() -> None:
     assert judged(Heard(200, "a", "Bye?", "one two three", 0.0, 1.0, 2.0), ALONE) == "mixed"
-
-
-def test_the_share_is_a_value_that_was_seen() -> None:
-    assert share([3.0, 1.0, 2.0, 4.0], 0.5) == 3.0
-    assert share([1.0], 0.95) == 1.0

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from benchmarks.gateway import added_rows, figures, percentile, rate_row
-from benchmarks.results import Row
+from benchmarks.gateway import added_rows, figures, rate_row
+from benchmarks.results import Row, percentile
 from benchmarks.wire.answer import Reading, Target, request
 from benchmarks.wire.targets import answered
 from benchmarks.wire.upstream import STREAM_HEAD, frames, whole_answer
