@@ -23,9 +23,7 @@ ADAPTERS = f"{P}:adapters"  # hash id → JSON; for ever; workers and gateway
 ALIASES = f"{P}:aliases"  # hash name → JSON; for ever; gateway and workers
 EXPERIMENTS = f"{P}:experiments"  # hash name → JSON; for ever; gateway and workers
 ACCESS = f"{P}:keys"  # hash id → JSON without the key; for ever; command line writes, gateway reads
-USES = (
-    f"{P}:uses"  # sorted set adapter id by Unix seconds last asked for; the last 256; gateways write and read
-)
+USES = f"{P}:uses"  # sorted set adapter id by Unix seconds last asked for, the last 256; gateways
 DRAINING = f"{P}:draining"  # set of engine names that get no new chats; for ever; gateway writes and reads
 ENGINES = f"{P}:engines"  # set of engine names; for ever; gateway writes, review reads
 GATEWAYS = f"{P}:gateways"  # hash gateway → "chats at-milliseconds"; seconds; gateway writes and reads

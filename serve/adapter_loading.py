@@ -65,9 +65,7 @@ class Slots:
         self._pool, self._settings, self._uses = pool, settings, uses
         self.places = settings.adapter_slots - 1  # one is left free for the moment of a change
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._in_memory: dict[
-            str, int
-        ] = {}  # engine → how many adapters it may have in memory, listed or not
+        self._in_memory: dict[str, int] = {}  # engine → adapters it may have in memory, listed or not
 
     async def load(self, engine: Engine, adapter: str, table: RouteTable, want: Collection[str]) -> bool:
         """Load the adapter, verified by the caller, in the place of the least recently used one where none is

@@ -42,9 +42,7 @@ from serve.routes import (
 from serve.schemas.base import ErrorAnswer
 from serve.settings import GatewaySettings
 
-SWITCH_SECONDS = (
-    0.0005  # longest that another thread keeps a stream waiting for the interpreter; Python's is ten times it
-)
+SWITCH_SECONDS = 0.0005  # longest that another thread keeps a stream from the interpreter; Python's: 0.005
 ROUTERS = (
     chat,
     comparisons,

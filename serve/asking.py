@@ -53,9 +53,7 @@ class Asking:
         tried: set[tuple[str, str]] = set()
         planned = record.plan
         last: EngineError | None = None
-        failed: list[
-            Engine
-        ] = []  # theirs is the fault if another engine can answer; else it may be the chat's
+        failed: list[Engine] = []  # theirs is the fault if another can answer, else maybe the chat's
 
         def able(adapter: str) -> bool:
             engines = (engine for engine in self._pool.engines if engine.serves(adapter))

@@ -15,17 +15,14 @@ from typing import Any
 
 import orjson
 
+from serve.chat_request import LOGGED_SAMPLING
 from serve.engine_client import EngineClient
 from serve.errors import EngineGarbled
 from serve.sse import DONE, END, Reply, Strand, payload
 
-LATE_TOKENS = (
-    64  # tokens whose text an engine may hold back: a stop text that may be coming, half a character
-)
+LATE_TOKENS = 64  # whose text an engine may hold back: a stop text may be coming, or half a character
 MADE_BY_THE_CHAT_ROUTE = frozenset({"tools", "response_format", "logprobs"})
-SAMPLED = frozenset(
-    {"temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "stop", "logit_bias"}
-)
+SAMPLED = {*LOGGED_SAMPLING, "stop", "logit_bias", "ignore_eos"} - {"max_tokens"}  # what both routes know
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,7 @@ from serve.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 BASE = "base"  # how Heed names the base model, whatever the engine calls it
-LISTED_EVERY = (
-    4  # checks of an engine that is up: whether it lists its adapters; the others ask for its health alone
-)
+LISTED_EVERY = 4  # checks of an engine that is up: then its adapters are looked at, else its health alone
 MISSES = 2  # failed checks in a row after which an engine is down
 SILENT_SECONDS = 5.0  # a chat that heard nothing for so long from an engine that is down goes on elsewhere
 WAIT_SECONDS = 0.05  # between looks for an engine that can take over

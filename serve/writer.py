@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 GROUP = 512  # most events in one round trip
 MEASURE_SECONDS = 1.0  # counting what is spooled reads the file
 GATHER_SECONDS = (
-    0.01  # for which a response waits for others: this thread wakes a hundred times a second, not per chat
+    0.01  # a response waits so long for others: the thread wakes 100 times a second, not per chat
 )
 IDLE_SECONDS = 0.5  # how often an idle thread looks whether the spool can be drained
 

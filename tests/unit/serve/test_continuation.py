@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, cast
 
 import orjson
@@ -11,8 +12,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from serve.chat_hints import HINTS
+from serve.chat_request import _FIELDS, parse_chat
 from serve.continuation import (
     LATE_TOKENS,
+    MADE_BY_THE_CHAT_ROUTE,
+    SAMPLED,
     Cut,
     Repeated,
     completion_body,
@@ -22,6 +27,7 @@ from serve.continuation import (
 )
 from serve.engine_client import EngineClient
 from serve.errors import EngineGarbled
+from serve.settings import GatewaySettings
 from serve.sse import DONE, Reply
 
 PROMPT = [11, 12, 13]
@@ -352,3 +358,31 @@ def test_what_is_no_choice_is_passed_on() -> None:
     repeated = Repeated(cut_of(said({"content": "a"})), blame)
     assert repeated(b": ping\n\n" + usage + error) == b": ping\n\n" + usage + error
     assert blame.times == 0
+
+
+EVERY = {
+    "model": "heed", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5, "top_p": 0.9, "top_k": 5,
+    "min_p": 0.1, "presence_penalty": 0.1, "frequency_penalty": 0.1, "repetition_penalty": 1.1, "seed": 1,
+    "stop": ["."], "logit_bias": {"5": 1.0}, "ignore_eos": True, "max_tokens": 9,
+}  # fmt: skip
+ONLY_THE_PROMPT = {"reasoning_effort"}  # the prompt's tokens are what they are
+WITH_ANOTHER = {
+    "top_logprobs",
+    "tool_choice",
+    "parallel_tool_calls",
+}  # mean nothing without logprobs or tools
+
+
+def test_a_reply_that_goes_on_is_sampled_as_it_was_begun(tmp_path: Path) -> None:
+    request = parse_chat(orjson.dumps(EVERY), GatewaySettings(data_dir=tmp_path))
+    reply = Reply(prompt_token_ids=[1, 2], token_ids=[3])
+    body = orjson.loads(completion_body(Cut("chatcmpl-x", "base", reply), [3], request.sampling, 100, 0))
+    assert {name: body[name] for name in request.sampling} == {**request.sampling, "max_tokens": 8}
+
+
+def test_every_field_that_reaches_an_engine_goes_on_or_makes_the_chat_be_told_again() -> None:
+    to_engines = set(_FIELDS) - HINTS - {
+        "model", "messages", "stream", "store", "stream_options", "n", "user", "safety_identifier", "metadata",
+        "max_tokens", "max_completion_tokens",
+    }  # fmt: skip
+    assert to_engines == SAMPLED | MADE_BY_THE_CHAT_ROUTE | ONLY_THE_PROMPT | WITH_ANOTHER
