@@ -20,22 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feedback.columns import SCHEMA, entries_of, of_kinds, table_of, upgraded
 from feedback.durable import fsync_folder, write_durably
 from feedback.errors import InvalidRecord
-from feedback.events import decode, encode, kind_of
 from feedback.protocols import Entry
-
-SCHEMA = pa.schema(
-    [
-        ("event_id", pa.string()),
-        ("kind", pa.string()),
-        ("alias", pa.string()),  # null: the store was away when the vote came
-        ("subject", pa.string()),
-        ("time", pa.float64()),  # Unix seconds
-        ("position", pa.string()),  # in the log
-        ("body", pa.binary()),  # the event as JSON
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +98,23 @@ class Archive:
         """
         floor = order(since_position) if since_position else (-1, -1)
         seen: set[str] = set()
+        for table in self.tables(kinds=kinds, since_position=since_position):
+            for entry in entries_of(table):
+                if entry.event.event_id not in seen and order(entry.position) > floor:
+                    seen.add(entry.event.event_id)
+                    yield entry
+
+    def tables(
+        self,
+        columns: Sequence[str] | None = None,
+        kinds: Collection[str] | None = None,
+        since_position: str | None = None,
+    ) -> Iterator[Any]:
+        """Segment by segment a table of ``columns`` (of ``feedback.columns.SCHEMA``; None: all), of ``kinds``, of
+        segments that reach beyond ``since_position``. Where segments overlap an event comes twice, under one
+        ``event_id``. Raises InvalidRecord as ``events`` does.
+        """
+        floor = order(since_position) if since_position else (-1, -1)
         done: set[str] = set()
         while True:
             waiting = [s for s in self.segments() if s.name not in done and order(s.last) > floor]
@@ -118,19 +123,20 @@ class Archive:
             for segment in waiting:
                 done.add(segment.name)
                 try:
-                    table = self._read(segment)
+                    table = self._read(segment, columns)
                 except FileNotFoundError:  # merged or rewritten since it was listed: the next look finds it
                     continue
-                for row in _rows(table, kinds):
-                    if row["event_id"] not in seen and order(row["position"]) > floor:
-                        seen.add(row["event_id"])
-                        yield Entry(row["position"], decode(row["body"]))
+                yield of_kinds(table, kinds).select(columns or SCHEMA.names)
 
-    def _read(self, segment: Segment) -> Any:
+    def _read(self, segment: Segment, columns: Sequence[str] | None = None) -> Any:
+        """``columns`` and ``kind`` (None: all), whatever they were when the segment was written."""
         data = (self.root / f"{segment.name}.parquet").read_bytes()
         if hashlib.sha256(data).hexdigest() != segment.sha256:
             raise InvalidRecord(f"{segment.name}.parquet", "is damaged: its sha256 is not its manifest's")
-        return pq.read_table(pa.BufferReader(data))
+        file = pq.ParquetFile(pa.BufferReader(data))
+        if columns is None or not set(SCHEMA.names) <= set(file.schema_arrow.names):
+            return upgraded(file.read())
+        return file.read(columns=sorted({"kind", *columns}))
 
     def compact(self, small: int = 2000, most: int = 20000) -> int:
         """Merge runs of segments of under ``small`` events into ones of up to ``most``; returns how many
@@ -173,7 +179,7 @@ class Archive:
         return gone
 
     def _entries(self, segment: Segment) -> list[Entry]:
-        return [Entry(row["position"], decode(row["body"])) for row in _rows(self._read(segment), None)]
+        return list(entries_of(self._read(segment)))
 
     def _remove(self, segments: Sequence[Segment]) -> int:
         """The manifest first: a file without one is not there."""
@@ -193,28 +199,10 @@ class Archive:
 
 
 def _parquet(entries: Sequence[Entry]) -> bytes:
-    rows = [
-        {
-            "event_id": entry.event.event_id,
-            "kind": kind_of(entry.event),
-            "alias": entry.event.alias,
-            "subject": entry.event.subject,
-            "time": entry.event.time,
-            "position": entry.position,
-            "body": encode(entry.event),
-        }
-        for entry in entries
-    ]
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink, compression="zstd")
+    pq.write_table(table_of(entries), sink, compression="zstd")
     data: bytes = sink.getvalue().to_pybytes()
     return data
-
-
-def _rows(table: Any, kinds: Collection[str] | None) -> Iterator[dict[str, Any]]:
-    if kinds is not None:
-        table = table.filter(pc.is_in(table.column("kind"), pa.array(sorted(kinds), pa.string())))
-    yield from table.select(["event_id", "position", "body"]).to_pylist()
 
 
 def _runs(segments: Sequence[Segment], small: int, most: int) -> list[list[Segment]]:

@@ -7,6 +7,7 @@ default given here, and its meaning is in the field's comment. Times are Unix se
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
@@ -140,12 +141,12 @@ def kind_of(event: Event) -> str:
     return _KIND_OF[type(event)]
 
 
-def encode(event: Event) -> bytes:
-    """One event as JSON bytes; fields that hold None are left out."""
+def encode(event: Event, without: Collection[str] = ()) -> bytes:
+    """One event as JSON bytes; fields that hold None are left out, and those of ``without``."""
     body: dict[str, Any] = {"kind": kind_of(event)}
     for name in _FIELDS[type(event)]:
         value = getattr(event, name)
-        if value is not None or name == "rating":
+        if (value is not None or name == "rating") and name not in without:
             body[name] = value
     return orjson.dumps(body)
 

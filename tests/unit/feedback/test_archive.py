@@ -8,7 +8,8 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 
-from feedback.archive import SCHEMA, Archive
+from feedback.archive import Archive
+from feedback.columns import SCHEMA
 from feedback.durable import write_durably
 from feedback.errors import InvalidRecord
 from feedback.events import Event
