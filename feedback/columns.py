@@ -100,7 +100,8 @@ def _own(event: Event) -> Sequence[Any]:
             None, event.response_id, None, None, None, None, event.stored, event.adapter, messages, event.text
         )  # fmt: skip
     voice = event.report_id if isinstance(event, Report) else event.feedback_id
-    rating = detail = reasons = correction = None
+    rating: str | None = None
+    detail = reasons = correction = None
     if isinstance(event, Vote):
         rating, correction, reasons = event.rating, event.correction, _listed(event.reasons)
     elif isinstance(event, Comparison):
