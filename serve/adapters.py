@@ -59,6 +59,7 @@ class Keeper:
         self._waits: dict[tuple[str, str], tuple[int, float]] = {}  # engine, adapter → tries, next try
         self._missed: dict[tuple[str, str], float] = {}  # engine, adapter → since when it is wanted there
         self._told: dict[str, Told] = {}  # engine → what its base answers to probes
+        self._proved: set[str] = set()  # adapters that were ready somewhere: a live one has been served
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._done_at: dict[str, float] = {}
         self._reported: dict[str, list[str]] = {}
@@ -82,26 +83,30 @@ class Keeper:
             for task in self._busy.values():
                 task.cancel()
 
-    async def bring(self, plan: Plan) -> None:
-        """Wait until some engine has the plan's adapter ready: one asked for by name, or an arm without a place.
-        At most HEED_ADAPTER_WAIT_SECONDS (an arm, which has a fallback, a second), and not when no engine can be
-        expected to. Raises NotFound for one asked for by name that can never be served.
+    async def bring(self, plan: Plan, without: frozenset[str] = frozenset()) -> None:
+        """Wait until some engine but those ``without`` has the plan's adapter ready: one asked for by name, an arm
+        without a place, or a live one that its engines have lost. One that was made live just now and is nowhere yet
+        is not waited for: what was live before answers. At most HEED_ADAPTER_WAIT_SECONDS (an arm that no engine
+        broke under, a second), and not when no engine can be expected to. Raises NotFound for one asked for by name
+        that can never be served.
         """
-        adapter = plan.adapter
-        if plan.arm in {LIVE, FALLBACK} or adapter == BASE or self._pool.anywhere(adapter):
+        adapter, anywhere = plan.adapter, self._pool.anywhere
+        new = plan.arm in {LIVE, FALLBACK} and adapter not in self._proved
+        if new or adapter == BASE or anywhere(adapter, without):
             return
         self._uses.waiting(adapter, +1)
         self.wake.set()
         longest = self._settings.adapter_wait_seconds
-        until = time.monotonic() + (longest if plan.arm == PINNED else min(longest, ARM_WAIT_SECONDS))
+        patient = plan.arm in {PINNED, LIVE} or bool(without)
+        until = time.monotonic() + (longest if patient else min(longest, ARM_WAIT_SECONDS))
         try:
-            while not self._pool.anywhere(adapter):
-                if not self._coming(adapter) or time.monotonic() > until:
+            while not anywhere(adapter, without):
+                if not self._coming(adapter, without) or time.monotonic() > until:
                     break
                 await asyncio.sleep(WAIT_SECONDS)
         finally:
             self._uses.waiting(adapter, -1)
-        if plan.arm == PINNED and not self._pool.anywhere(adapter) and (why := self._never(adapter)):
+        if plan.arm == PINNED and not anywhere(adapter) and (why := self._never(adapter)):
             raise NotFound(f"{adapter} cannot be served: {why}", param="model", code="model_not_found")
 
     async def take_in(self, engine: Engine, adapter: str) -> bool:
@@ -111,11 +116,12 @@ class Keeper:
         want = self._wanted()[: self.slots.places - 1]
         return await self.slots.load(engine, adapter, self._snapshot.table, want)
 
-    def _coming(self, adapter: str) -> bool:
-        """Whether an engine may have it soon: one is up that will be asked now, or for the first time."""
+    def _coming(self, adapter: str, without: frozenset[str]) -> bool:
+        """Whether an engine may have it soon: one that takes chats will be asked now, or for the first time."""
         if adapter in self._unfit or not servable(self._snapshot.table.adapters.get(adapter)):
             return False
-        waits = [self._waits.get((one.name, adapter), (0, 0.0)) for one in self._pool.engines if one.up]
+        able = [one.name for one in self._pool.engines if one.awaited(adapter) and one.name not in without]
+        waits = [self._waits.get((name, adapter), (0, 0.0)) for name in able]
         return any(not tries or next_try <= time.monotonic() for tries, next_try in waits)
 
     def _never(self, adapter: str) -> str | None:
@@ -202,6 +208,7 @@ class Keeper:
         since = self._missed.pop((engine.name, adapter), time.monotonic())
         if servable(self._snapshot.table.adapters.get(adapter)):
             self._pool.set_ready(engine, adapter, True)
+            self._proved.add(adapter)
         self._metrics.swaps.labels("ready").inc()
         self._metrics.swap_duration.observe(time.monotonic() - since)
         logger.info("%s: %s is ready", engine.name, adapter)

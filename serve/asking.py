@@ -44,28 +44,28 @@ class Asking:
 
     def __init__(self, pool: Pool, metrics: Metrics, limits: Limits) -> None:
         self._pool, self._metrics, self._limits = pool, metrics, limits
-        self.bring: Callable[[Plan], Awaitable[None]] = _nobody_brings
+        self.bring: Callable[[Plan, frozenset[str]], Awaitable[None]] = _nobody_brings
 
     async def open(self, record: Record, table: RouteTable) -> Upstream:
         """Ask until an engine answers; nothing was passed on yet, so another engine, and at last another
-        adapter, may take over. The record says what really served. Raises Unavailable, EngineError, ClientLeft.
+        adapter, may take over: when no engine that is up is about to have the one that was meant. The record says
+        what really served. Raises Unavailable, EngineError, ClientLeft.
         """
         tried: set[tuple[str, str]] = set()
-        planned = record.plan
+        planned, lost = record.plan, False
         last: EngineError | None = None
         failed: list[Engine] = []  # theirs is the fault if another can answer, else maybe the chat's
 
-        def able(adapter: str) -> bool:
-            engines = (engine for engine in self._pool.engines if engine.serves(adapter))
-            return any((engine.name, adapter) not in tried for engine in engines)
+        def without(adapter: str) -> frozenset[str]:
+            return frozenset(name for name, on in tried if on == adapter)
 
-        await self.bring(planned)
         while record.broken <= MOST_BROKEN:
-            plan = table.fallback(planned, able)
+            if record.plan.adapter == planned.adapter:  # another had its turn only when this one is nowhere
+                await self.bring(planned, without(planned.adapter))
+            plan = table.fallback(planned, lambda adapter: self._pool.anywhere(adapter, without(adapter)))
             record.plan = plan
             record.messages = with_guidelines(record.request.messages, plan.guidelines)
-            without = frozenset(name for name, adapter in tried if adapter == plan.adapter)
-            engine = self._pool.choose(plan.adapter, without, self._prefix(record))
+            engine = self._pool.choose(plan.adapter, without(plan.adapter), self._prefix(record))
             if engine is None:
                 break
             try:
@@ -76,7 +76,10 @@ class Asking:
                 for one in failed:
                     self._pool.failed(one)
                 return upstream
-            tried.add((engine.name, plan.adapter))
+            if isinstance(last, EngineRefused) and last.answered == 404 and not lost:
+                lost = True  # it is being loaded again, and then the same engine can answer
+            else:
+                tried.add((engine.name, plan.adapter))
         raise last or Unavailable("the engine is warming up", code="engine_warming_up", retry_after=2)
 
     def _judged(
@@ -215,7 +218,7 @@ class Asking:
         return "\0".join(start).encode("utf-8", "surrogatepass")
 
 
-async def _nobody_brings(_: Plan) -> None:
+async def _nobody_brings(_: Plan, __: frozenset[str]) -> None:
     """Adapters are what they are."""
 
 

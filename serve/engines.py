@@ -59,6 +59,11 @@ class Engine:
         """Whether a chat on the adapter may be sent to it."""
         return self.open and (adapter == BASE or adapter in self.ready)
 
+    def awaited(self, adapter: str) -> bool:
+        """Whether it will serve the adapter once that is loaded and proved there."""
+        here = self.up and not (self.draining or self.leaving)
+        return here and not (self.settled and adapter in self.ready)
+
     def hold(self, adapter: str) -> Callable[[], None]:
         """Count a chat on the adapter, so that it is not unloaded under it; returns what ends it, once."""
         self.in_flight[adapter] += 1
@@ -129,9 +134,9 @@ class Pool:
                 return engine
             await asyncio.sleep(WAIT_SECONDS)
 
-    def anywhere(self, adapter: str) -> bool:
+    def anywhere(self, adapter: str, without: frozenset[str] = frozenset()) -> bool:
         """Whether some engine can answer with the adapter now."""
-        return any(engine.serves(adapter) for engine in self.engines)
+        return any(engine.serves(adapter) for engine in self.engines if engine.name not in without)
 
     def served_name(self, adapter: str) -> str:
         """The model name to ask the engine for."""

@@ -114,15 +114,40 @@ async def test_a_restarted_engine_gets_its_adapters_again_and_meanwhile_base_ans
     assert await served_by(up) == FIRST
 
 
-async def test_an_adapter_the_engine_lost_between_checks_fails_no_request(
+async def test_an_adapter_the_engine_lost_between_checks_is_loaded_again_and_answers(
     up: Running, fake: FakeEngine, base: Path
 ) -> None:
     publish(up, base, FIRST)
     await until(lambda: FIRST in ready(up))
     up.gateway.registry.promote("heed", FIRST, "test")
     await until(lambda: up.gateway.table.aliases["heed"].live == FIRST)
+    fake.wait_to_load = 0.3
+    fake.adapters.clear()
+    assert await served_by(up) == FIRST
+    assert fake.loads == [FIRST, FIRST]
+
+
+async def test_an_adapter_that_is_lost_and_cannot_be_loaded_again_fails_no_request(
+    up: Running, fake: FakeEngine, base: Path
+) -> None:
+    publish(up, base, FIRST)
+    await until(lambda: FIRST in ready(up))
+    up.gateway.registry.promote("heed", FIRST, "test")
+    await until(lambda: up.gateway.table.aliases["heed"].live == FIRST)
+    fake.load_status = 503
     fake.adapters.clear()
     assert await served_by(up) == "base"
+
+
+async def test_one_made_live_before_any_engine_has_it_is_not_waited_for(
+    up: Running, fake: FakeEngine, base: Path
+) -> None:
+    fake.wait_to_load = 2.0
+    publish(up, base, FIRST)
+    up.gateway.registry.promote("heed", FIRST, "test")
+    await until(lambda: FIRST in fake.loads)
+    assert await served_by(up) == "base"
+    assert FIRST not in ready(up)
 
 
 async def test_a_name_is_unloaded_only_when_its_last_chat_is_over(

@@ -38,6 +38,7 @@ class FakeEngine:
         self.aborted = 0  # chats whose client left before the end
         self.log_probability: dict[str, float] = {}  # model → what every token has; default -1
         self.load_status = 200
+        self.wait_to_load = 0.0  # seconds
         self.error_after_chunks: int | None = None  # an error event, as vLLM writes when its core dies
         self.says: list[str] | None = None  # other words
         self.asked_to_go_on: list[dict[str, Any]] = []  # bodies of completions that continue a reply
@@ -142,6 +143,7 @@ class FakeEngine:
     async def load(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.loads.append(body["lora_name"])
+        await asyncio.sleep(self.wait_to_load)
         if self.load_status != 200:
             return _error(self.load_status, "cannot load")
         if body["lora_name"] in self.adapters:
