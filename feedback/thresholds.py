@@ -49,6 +49,12 @@ class Thresholds(BaseModel):
     )
     ppo_steps: int = Field(default=24, ge=1, le=MOST, description="steps of a PPO run, of 128 replies each")
     ppo_seconds: float = Field(default=90.0, gt=0, description="longest PPO run, seconds of wall clock")
+    ppo_supervised: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="weight of the loss on demonstrations beside that of PPO, which keeps what was shown",
+    )
     gate_prompts: int = Field(default=256, ge=16, le=MOST, description="prompts on which the gate compares")
     gate_min_kl: float = Field(
         default=0.2, ge=0, description="nats a reply from the base, at least: nearer it is the base"

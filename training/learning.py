@@ -18,6 +18,7 @@ from training.errors import NothingToLearn, RoundCancelled
 from training.examples import Examples
 from training.gate import GateReport, examine, knows_checks, report
 from training.memory import give_back
+from training.ppo_config import PPOConfig, PPOReport
 from training.reward_model import RewardConfig, RewardModel, RewardReport, fit
 from training.settings import TrainingSettings
 from training.trunk import Trunk
@@ -128,7 +129,13 @@ def _policy(
         figures["sft"] = sft.fit(
             trunk, examples.demonstrations, sft.SFTConfig(), out=start, progress=watcher.progress
         )
-    config = replace(ppo.PPOConfig(), max_seconds=settings.ppo_seconds, max_steps=settings.ppo_steps)
+    config = replace(
+        PPOConfig(),
+        max_seconds=settings.ppo_seconds,
+        max_steps=settings.ppo_steps,
+        supervised=settings.ppo_supervised,
+        max_base_kl=settings.gate_max_kl,
+    )
     watcher.step("ppo", 0.0)
     run = ppo.train(
         trunk,
@@ -137,11 +144,21 @@ def _policy(
         config,
         start=start,
         out=work / "adapter",
-        checkpoint=work / "ppo.pt",
+        checkpoint=work / "ppo",
+        demonstrations=[trunk.tokens(one.messages, one.text) for one in examples.demonstrations],
         progress=watcher.progress,
         should_stop=watcher.should_stop,
     )
-    if run.stopped == "asked to stop":
-        raise RoundCancelled("somebody asked the round to end")
+    if run.stopped == ppo.ASKED:
+        raise RoundCancelled(_what_was_done(run, config))
     told = {key: value for key, value in asdict(run).items() if key != "curve"}
     return figures | {"ppo": told, "curve": run.curve[:: max(1, len(run.curve) // 20)]}
+
+
+def _what_was_done(run: PPOReport, config: PPOConfig) -> str:
+    """Of a run that somebody ended."""
+    return (
+        f"somebody asked the round to end: PPO stopped after step {run.steps} of {config.max_steps}, {run.samples} "
+        f"replies and {run.seconds:.0f} s, {run.kl_nats:.1f} nats from its reference, the mean reward moved from "
+        f"{run.reward_first:.2f} to {run.reward_last:.2f}; no adapter was made"
+    )

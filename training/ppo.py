@@ -6,118 +6,55 @@ into advantages, and take clipped steps.
 
     reward per token   −β·k1 with k1 = log π_old − log π_ref, and the score at the last token
                        ("The N implementation details of RLHF with PPO", Huang et al. 2024)
-    score              mean − λ·std over the reward model's heads (Coste et al. 2023), clipped to ±5;
-                       at most −1 for a reply that did not end
+    score              mean − λ·std over the reward model's heads (Coste et al. 2023), clipped to ±5; at most
+                       −1 for a reply that did not end, which is what Huang et al. call the EOS trick; or such
+                       a reply teaches nothing (Yu et al. 2025)
     advantage          GAE with γ 1, λ 0.95 (Schulman et al. 2016), or, as a setting, the leave-one-out
-                       baseline of the group (RLOO, Ahmadian et al. 2024); whitened over the batch
-    policy loss        clipped ratio 0.2 below, 0.28 above (Schulman 2017; Yu et al. 2025), dual clip 3
+                       baseline of the group (RLOO, Ahmadian et al. 2024); whitened over the whole batch
+    policy loss        clipped ratio 0.2 below, 0.28 above (Schulman et al. 2017; Yu et al. 2025), dual clip 3
                        (Ye et al. 2020)
+    importance         where sampler and trainer compute apart, tokens weigh π_trainer/π_sampler, truncated
+                       (Yao et al. 2025), and replies that another policy must have said are left out
     value              its own small network on the frozen base's states, clipped loss; the policy's trunk
                        does not carry it, since a shared one drifted to short replies
     β                  adaptive (Ziegler et al. 2019): error clipped to ±0.2, towards a target in nats a reply
+    epochs             end when k3 from the sampling policy is too large (Schulman, "Approximating KL
+                       divergence", 2020)
+    supervised         beside it, as a setting, −log π of demonstrations (PPO-ptx, Ouyang et al. 2022)
 
 The reference of a run that starts from an adapter is that adapter, frozen; the distance to the base is
-reported beside it.
+measured beside it and bounded, too. Settings and figures stand in ``ppo_config``.
 """
 
 from __future__ import annotations
 
-import io
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from feedback.durable import write_durably
 from feedback.events import Message
+from training.checkpoints import Checkpoints
 from training.forward import Forward
 from training.memory import give_back
 from training.packing import Packed, Tokens
+from training.ppo_config import PPOConfig, PPOReport
 from training.reference import Seen, look
 from training.reward_model import Progress, RewardModel
-from training.rollouts import Sampler
+from training.rollouts import Reply, Sampler
 from training.trunk import Trunk
 
+__all__ = ["Batch", "PPOConfig", "PPOReport", "Reward", "Run", "pessimistic", "train"]
 logger = logging.getLogger(__name__)
+ASKED = "asked to stop"
 Reward: TypeAlias = Callable[[Sequence[Seen]], Tensor]
-
-
-@dataclass(frozen=True)
-class PPOConfig:
-    """Every setting of a run. Rates suit 3–10 million parameters; see docs/algorithms.md for larger bases."""
-
-    max_seconds: float = 90.0
-    """Wall clock after which the run ends in good order."""
-    max_steps: int = 24
-    prompts: int = 32
-    """Distinct prompts a step."""
-    group: int = 4
-    """Replies a prompt and step."""
-    max_tokens: int = 80
-    """Longest reply while sampling, tokens."""
-    epochs: int = 1
-    minibatch: int = 16
-    """Prompts (with all their replies) a gradient step."""
-    learning_rate: float = 4e-3
-    warmup: int = 3
-    """Gradient steps of linear warm-up."""
-    value_learning_rate: float = 2e-3
-    value_warmup: int = 2
-    """Steps in which only the value network learns."""
-    advantage: Literal["gae", "rloo"] = "gae"
-    gae_lambda: float = 0.95
-    clip_low: float = 0.2
-    clip_high: float = 0.28
-    dual_clip: float = 3.0
-    value_clip: float = 0.2
-    stop_kl: float = 0.05
-    """Mean k3 against the sampling policy, per token, that ends a step's epochs."""
-    beta: float = 0.1
-    """First weight of the KL, reward per nat."""
-    target_kl: float = 6.0
-    """Nats a reply from the reference that the controller aims at."""
-    horizon: float = 2000.0
-    """Samples over which the controller corrects its error."""
-    max_kl: float = 12.0
-    """Nats a reply from the reference at which the run stops."""
-    min_variety: float = 0.15
-    """Share of the first step's different replies below which the run stops: one reply is taking over."""
-    margin: float = 1.5
-    """What a run that stops there keeps is the last policy that was so many times clear of either limit."""
-    pessimism: float = 0.5
-    """λ of mean − λ·std."""
-    gradient_norm: float = 1.0
-    checkpoint_steps: int = 5
-    seed: int = 0
-
-
-@dataclass
-class PPOReport:
-    """What a run did."""
-
-    steps: int = 0
-    samples: int = 0
-    seconds: float = 0.0
-    stopped: str = ""
-    reward_first: float = 0.0
-    reward_last: float = 0.0
-    kl_nats: float = 0.0  # a reply, from the reference
-    kl_base_nats: float = 0.0  # a reply, from the base
-    variety: float = 1.0  # different replies of a step, over those of the first step
-    variety_first: float = 0.0  # different replies of the first step, over all of its replies
-    clip_fraction: float = 0.0
-    entropy_nats: float = 0.0  # a token
-    value_loss: float = 0.0
-    explained_variance: float = 0.0  # of the returns by the value network
-    beta: float = 0.0
-    curve: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass
@@ -130,6 +67,7 @@ class Batch:
     old: Tensor  # (t,) log π_old
     kl: Tensor  # (t,) log π_old − log π_ref
     states: Tensor  # (t, 2·hidden)
+    weight: Tensor  # (t,) of a token's loss: importance, and 0 for what is left out
     values: Tensor = field(default_factory=lambda: torch.empty(0))  # (t,)
     advantages: Tensor = field(default_factory=lambda: torch.empty(0))  # (t,)
     returns: Tensor = field(default_factory=lambda: torch.empty(0))  # (t,)
@@ -159,9 +97,22 @@ def leave_one_out(returns: Tensor, group: int) -> Tensor:
     return (rows - (rows.sum(1, keepdim=True) - rows) / (group - 1)).view(-1)
 
 
+def whiten(values: Tensor, inside: Tensor) -> Tensor:
+    """Mean 0 and deviation 1 over what is ``inside``; the rest is shifted and scaled alike. Both (t,)."""
+    told = values[inside] if int(inside.sum()) > 1 else values
+    return (values - told.mean()) / (told.std() + 1e-8)
+
+
 def k3(new: Tensor, old: Tensor) -> Tensor:
     """Schulman's low-variance estimate of KL(old ‖ new) at tokens drawn from ``old``; never negative."""
     return torch.expm1(new - old) - (new - old)
+
+
+def importance(trainer: Tensor, sampler: Tensor, sizes: Sequence[int], config: PPOConfig) -> Tensor:
+    """π_trainer/π_sampler of each token, truncated; 0 throughout a reply whose mean is too far from 1. (t,)."""
+    gap = trainer - sampler
+    far = torch.stack([one.mean().abs() > math.log(config.sequence_limit) for one in gap.split(list(sizes))])
+    return gap.exp().clamp(max=config.importance_cap) * ~far.repeat_interleave(torch.tensor(sizes))
 
 
 def policy_loss(new: Tensor, old: Tensor, advantage: Tensor, config: PPOConfig) -> tuple[Tensor, Tensor]:
@@ -226,6 +177,7 @@ class Run:
         self.sampler = Sampler(trunk)
         self.sampler.refresh("policy")
         self.value = Value(2 * trunk.hidden)
+        self.demonstrations: list[Tokens] = []
         self.optimizer = torch.optim.AdamW(self.weights, lr=config.learning_rate, eps=1e-5, weight_decay=0.0)
         self.value_optimizer = torch.optim.AdamW(
             self.value.parameters(), lr=config.value_learning_rate, eps=1e-5
@@ -270,44 +222,62 @@ class Run:
         self.report = PPOReport(**state["report"])
 
     def clear(self, margin: float = 1.0) -> bool:
-        """Whether the policy that sampled last is so many times clear of both limits; NaN is not."""
+        """Whether the policy that sampled last is so many times clear of every limit; NaN is not."""
         report, config = self.report, self.config
-        near = report.kl_nats <= config.max_kl / margin
+        near = report.kl_nats <= config.max_kl / margin and report.kl_base_nats <= config.max_base_kl / margin
         return near and report.variety >= config.min_variety * margin
 
     # --- experience -------------------------------------------------------------------------------------
 
-    def collect(self, prompts: Sequence[Sequence[Message]], reward: Reward) -> Batch:
-        """Sample, look, score, and work out advantages."""
-        config = self.config
-        generator = torch.Generator().manual_seed(config.seed * 7919 + self.step)
-        picks = torch.randperm(len(prompts), generator=generator)
-        chosen = [
-            prompts[int(picks[i % len(picks)])] for i in range(config.prompts) for _ in range(config.group)
+    def chosen(self, prompts: Sequence[Sequence[Message]]) -> list[Sequence[Message]]:
+        """The prompts of this step, each as often as it is answered; they hang on seed and step alone."""
+        generator = torch.Generator().manual_seed(self.config.seed * 7919 + self.step)
+        picks = torch.randperm(len(prompts), generator=generator).tolist()
+        return [
+            prompts[picks[place % len(picks)]]
+            for place in range(self.config.prompts)
+            for _ in range(self.config.group)
         ]
-        seed = config.seed * 104_729 + self.step
-        replies = self.sampler.sample(chosen, max_tokens=config.max_tokens, seed=seed)
+
+    def rollouts(self, prompts: Sequence[Sequence[Message]], kept: Checkpoints | None) -> list[Reply]:
+        """Replies to this step's prompts: those that a killed run had sampled, or new ones."""
+        chosen = self.chosen(prompts)
+        before = kept.rollouts(self.step) if kept is not None else None
+        if before and [one.prompt_ids for one in before] == [self.trunk.prompt_ids(one) for one in chosen]:
+            return before
+        seed = self.config.seed * 104_729 + self.step
+        replies = self.sampler.sample(chosen, max_tokens=self.config.max_tokens, seed=seed)
+        if kept is not None:
+            kept.keep_rollouts(self.step, replies)
+        return replies
+
+    def collect(self, replies: Sequence[Reply], reward: Reward) -> Batch:
+        """Look, score, and work out advantages."""
         tokens = [Tokens(reply.prompt_ids, reply.token_ids) for reply in replies]
+        sizes = [len(one.reply) for one in tokens]
+        ended = torch.tensor([reply.finish_reason == "stop" for reply in replies])
         seen = look(self.trunk, tokens)
-        old = torch.cat([torch.tensor(reply.logprobs) for reply in replies])
+        base = torch.cat([one.logprobs for one in seen])
+        sampled = torch.cat([torch.tensor(reply.logprobs) for reply in replies])
+        old = self._logprobs("policy", tokens) if self.config.correct else sampled
+        reference = base if self.anchor is None else self._logprobs(self.anchor, tokens)
+        weight = importance(old, sampled, sizes, self.config) if self.config.correct else torch.ones_like(old)
+        if self.config.truncated == "mask":
+            weight = weight * ended.repeat_interleave(torch.tensor(sizes))
         batch = Batch(
-            tokens=tokens,
-            sizes=[len(one.reply) for one in tokens],
-            scores=final_scores(reward(seen), torch.tensor([one.finish_reason == "stop" for one in replies])),
-            old=old,
-            kl=old - self._reference(tokens, seen),
-            states=torch.cat([one.states for one in seen]),
-        )
+            tokens, sizes, final_scores(reward(seen), ended), old, old - reference,
+            torch.cat([one.states for one in seen]), weight,
+        )  # fmt: skip
         self._advantages(batch)
-        self._account(batch, old - torch.cat([one.logprobs for one in seen]))
+        self.report.truncated = 1 - float(ended.float().mean())
+        self.report.mismatch_nats = float((old - sampled).abs().mean())
+        self._account(batch, old - base)
         return batch
 
     @torch.no_grad()
-    def _reference(self, tokens: Sequence[Tokens], seen: Sequence[Seen]) -> Tensor:
-        """The reference's log-probabilities (t,)."""
-        if self.anchor is None:
-            return torch.cat([one.logprobs for one in seen])
-        parts = Forward(self.trunk, self.anchor).over(
+    def _logprobs(self, name: str, tokens: Sequence[Tokens]) -> Tensor:
+        """Of the reply tokens under an adapter (t,)."""
+        parts = Forward(self.trunk, name).over(
             tokens,
             lambda packed, passed: list(
                 zip(packed.indices, passed.logprobs.cpu().split(packed.sizes), strict=True)
@@ -332,14 +302,15 @@ class Run:
             alone = leave_one_out(rows.sum(1), config.group)
             batch.advantages = alone[:, None].expand_as(rows)[inside].clone()
             batch.returns = rows.flip(1).cumsum(1).flip(1)[inside]
-        batch.advantages -= batch.advantages.mean()
-        batch.advantages /= batch.advantages.std() + 1e-8
+        batch.advantages = whiten(batch.advantages, batch.weight > 0)
 
     def _account(self, batch: Batch, from_base: Tensor) -> None:
         """Figures of the policy that sampled; one well within the limits becomes the one to keep."""
         report, n = self.report, len(batch.tokens)
         report.reward_last = float(batch.scores.mean())
         report.kl_nats, report.kl_base_nats = float(batch.kl.sum()) / n, float(from_base.sum()) / n
+        report.kl_k3_nats = float(k3(-batch.kl, torch.zeros_like(batch.kl)).sum()) / n
+        report.masked = float((batch.weight == 0).float().mean())
         report.reward_first = report.reward_last if self.step == 0 else report.reward_first
         report.entropy_nats = -float(batch.old.mean())
         left = (batch.returns - batch.values).var() / (batch.returns.var() + 1e-8)
@@ -354,14 +325,20 @@ class Run:
     # --- learning ---------------------------------------------------------------------------------------
 
     def learn(self, batch: Batch) -> None:
-        """A few clipped steps over the batch."""
+        """A few clipped steps over the batch, until the policy has moved far enough."""
         config, report = self.config, self.report
         for _ in range(config.epochs):
             for conversations in self._minibatches():
-                self._learn_value(batch, batch.at(conversations))
+                where = batch.at(conversations)
+                inside = where[batch.weight[where] > 0]
+                if not len(inside):
+                    continue
+                self._learn_value(batch, inside)
                 if self.step >= config.value_warmup or config.advantage == "rloo":
-                    report.clip_fraction, step_kl = self._learn_policy(batch, conversations)
-                    if step_kl > config.stop_kl:
+                    report.clip_fraction, report.step_kl = self._learn_policy(
+                        batch, conversations, len(inside)
+                    )
+                    if report.step_kl > config.stop_kl:
                         return
 
     def _minibatches(self) -> Iterator[list[int]]:
@@ -372,27 +349,42 @@ class Run:
             chosen = order[begin : begin + config.minibatch]
             yield [prompt * config.group + one for prompt in chosen for one in range(config.group)]
 
-    def _learn_policy(self, batch: Batch, conversations: list[int]) -> tuple[float, float]:
-        """One step of Adam; the share of clipped tokens and the mean k3."""
-        total = sum(batch.sizes[i] for i in conversations)
+    def _learn_policy(self, batch: Batch, conversations: list[int], total: int) -> tuple[float, float]:
+        """One step of Adam over ``total`` tokens; the share of clipped ones and the mean k3."""
 
         def loss_of(packed: Packed, new: Tensor) -> tuple[Tensor, tuple[float, float]]:
             where = batch.at([conversations[i] for i in packed.indices])
-            old, advantage = batch.old[where].to(new.device), batch.advantages[where].to(new.device)
-            loss, outside = policy_loss(new, old, advantage, self.config)
-            return loss.sum() / total, (
-                float(outside.sum()) / total,
-                float(k3(new.detach(), old).sum()) / total,
+            old, advantage, weight = (
+                part[where].to(new.device) for part in (batch.old, batch.advantages, batch.weight)
             )
+            loss, outside = policy_loss(new, old, advantage, self.config)
+            inside = weight > 0
+            moved = float(k3(new.detach(), old)[inside].sum()) / total
+            return (loss * weight).sum() / total, (float((outside & inside).sum()) / total, moved)
 
         self.optimizer.zero_grad()
         told = Forward(self.trunk, "policy").learn([batch.tokens[i] for i in conversations], loss_of)
+        self._learn_supervised()
         self.updates += 1
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * min(1.0, self.updates / max(1, self.config.warmup))
         nn.utils.clip_grad_norm_(self.weights, self.config.gradient_norm)
         self.optimizer.step()
         return sum(clipped for clipped, _ in told), sum(moved for _, moved in told)
+
+    def _learn_supervised(self) -> None:
+        """Add the gradient of the demonstrations' share; which ones hangs on seed and position alone."""
+        if not self.config.supervised or not self.demonstrations:
+            return
+        generator = torch.Generator().manual_seed(self.config.seed * 15_485_863 + self.updates)
+        picks = torch.randperm(len(self.demonstrations), generator=generator)[: self.config.minibatch]
+        taken = [self.demonstrations[int(pick)] for pick in picks]
+        total = sum(len(one.reply) for one in taken)
+
+        def loss_of(_packed: Packed, new: Tensor) -> tuple[Tensor, float]:
+            return -self.config.supervised * new.sum() / total, -float(new.detach().sum()) / total
+
+        self.report.supervised_loss = sum(Forward(self.trunk, "policy").learn(taken, loss_of))
 
     def _learn_value(self, batch: Batch, where: Tensor) -> None:
         states, old, returns = batch.states[where], batch.values[where], batch.returns[where]
@@ -413,20 +405,18 @@ class Run:
             )
         report.beta = self.beta
         self.sampler.refresh("policy")
-        told = (
-            "reward_last", "kl_nats", "kl_base_nats", "clip_fraction", "entropy_nats", "value_loss",
-            "explained_variance", "variety", "beta", "samples", "seconds",
-        )  # fmt: skip
-        tokens = sum(batch.sizes) / len(batch.sizes)
-        report.curve.append({name: float(getattr(report, name)) for name in told} | {"tokens": tokens})
+        report.write_down(sum(batch.sizes) / len(batch.sizes))
         self.step += 1
 
     def why_stop(self, should_stop: Callable[[], bool] | None) -> str:
         """In words; empty to go on."""
         if should_stop is not None and should_stop():
-            return "asked to stop"
+            return ASKED
         if not self.clear():
-            return "replies grew alike" if self.report.kl_nats <= self.config.max_kl else "KL budget spent"
+            within = self.report.kl_nats <= self.config.max_kl
+            if within and self.report.variety < self.config.min_variety:
+                return "replies grew alike"
+            return "KL budget from the base spent" if within else "KL budget spent"
         if self.step >= self.config.max_steps:
             return "all steps done"
         return "time budget spent" if self.report.seconds >= self.config.max_seconds else ""
@@ -451,26 +441,30 @@ def train(
     start: Path | None = None,
     out: Path,
     checkpoint: Path | None = None,
+    demonstrations: Sequence[Tokens] = (),
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> PPOReport:
     """Train from ``start`` (None: the base) and write a stock PEFT folder to ``out``.
 
-    ``checkpoint`` is a file: when it exists the run continues from it, to the same bytes; one that cannot be
-    read is left aside. A run that reaches a limit keeps the last policy that was well within both.
+    ``checkpoint`` is a folder: where it holds a run, that is continued, to the same bytes as long as steps and
+    not seconds end it; what cannot be read is left aside. A run that reaches a limit keeps the last policy that
+    was well within all. ``demonstrations`` are for ``config.supervised``.
     """
-    run = _taken_up(trunk, config, start, checkpoint)
+    kept = Checkpoints(checkpoint) if checkpoint is not None else None
+    run = _taken_up(trunk, config, start, kept)
+    run.demonstrations = list(demonstrations)
     begun = time.monotonic() - run.report.seconds
     while not run.report.stopped:
-        batch = run.collect(prompts, reward)
+        batch = run.collect(run.rollouts(prompts, kept), reward)
         if run.clear():
             run.learn(batch)
         run.report.seconds = time.monotonic() - begun
         run.adapt(batch)
         give_back()
         run.report.stopped = run.why_stop(should_stop)
-        if checkpoint is not None and (run.report.stopped or run.step % config.checkpoint_steps == 0):
-            _save(run.state(), checkpoint)
+        if kept is not None and (run.report.stopped or run.step % config.checkpoint_steps == 0):
+            kept.save(run.step, run.state())
         if progress is not None:
             done = max(run.step / config.max_steps, run.report.seconds / config.max_seconds)
             progress("ppo", min(1.0, done), run.report.curve[-1])
@@ -480,21 +474,15 @@ def train(
     return run.report
 
 
-def _taken_up(trunk: Trunk, config: PPOConfig, start: Path | None, checkpoint: Path | None) -> Run:
-    """The run as its checkpoint has it. One cut short or of another version must not fail every round."""
-    run = Run(trunk, config, start)
-    if checkpoint is None or not checkpoint.exists():
-        return run
-    try:
-        run.restore(torch.load(checkpoint, weights_only=True))
+def _taken_up(trunk: Trunk, config: PPOConfig, start: Path | None, kept: Checkpoints | None) -> Run:
+    """The run as its newest whole checkpoint has it. One of another version must not fail every round."""
+    for state in kept.states() if kept is not None else ():
+        run = Run(trunk, config, start)
+        try:
+            run.restore(state)
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            logger.warning("a checkpoint of another version is left aside: %s", error)
+            continue
         logger.info("PPO goes on after step %d, from its checkpoint", run.step)
-    except (RuntimeError, EOFError, UnpicklingError, KeyError, TypeError, ValueError) as error:
-        logger.warning("%s cannot be read, the run begins anew: %s", checkpoint, error)
-        return Run(trunk, config, start)
-    return run
-
-
-def _save(state: dict[str, Any], checkpoint: Path) -> None:
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state, held := io.BytesIO())
-    write_durably(checkpoint, held.getvalue())
+        return run
+    return Run(trunk, config, start)

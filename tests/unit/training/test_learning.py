@@ -114,5 +114,6 @@ def test_votes_that_agree_lead_to_an_adapter_and_a_verdict_on_it(trunk: Trunk, t
 
 
 def test_a_round_that_is_asked_to_end_ends(trunk: Trunk, tmp_path: Path) -> None:
-    with pytest.raises(RoundCancelled):
+    said = r"stopped after step 1 of 24, 128 replies and \d+ s, .* nats .* reward moved from .*; no adapter was made"
+    with pytest.raises(RoundCancelled, match=said):
         learnt(trunk, votes(120, coin=False), tmp_path, Watching(stops=True))

@@ -9,16 +9,18 @@ import torch
 
 from training.ppo import (
     Batch,
-    PPOConfig,
     Value,
     final_scores,
     gae,
+    importance,
     k3,
     leave_one_out,
     next_beta,
     policy_loss,
     value_loss,
+    whiten,
 )
+from training.ppo_config import PPOConfig, PPOReport
 
 CLIPS = PPOConfig(clip_low=0.2, clip_high=0.28, dual_clip=3.0)
 
@@ -125,6 +127,60 @@ def test_a_new_value_network_says_zero() -> None:
 
 def test_the_tokens_of_chosen_conversations_stand_in_their_order() -> None:
     empty = torch.empty(0)
-    batch = Batch(tokens=[], sizes=[2, 3, 1], scores=empty, old=empty, kl=empty, states=empty)
+    batch = Batch(tokens=[], sizes=[2, 3, 1], scores=empty, old=empty, kl=empty, states=empty, weight=empty)
     assert batch.at([2, 0]).tolist() == [5, 0, 1]
     assert batch.at([1]).tolist() == [2, 3, 4]
+
+
+def test_whitening_counts_what_is_inside_alone() -> None:
+    values = torch.tensor([1.0, 3.0, 100.0, 5.0])
+    inside = torch.tensor([True, True, False, True])
+    # mean 3, variance ((−2)² + 0 + 2²)/2 = 4
+    torch.testing.assert_close(whiten(values, inside), torch.tensor([-1.0, 0.0, 48.5, 1.0]))
+
+
+def test_a_token_weighs_what_the_trainer_holds_against_the_sampler_up_to_the_cap() -> None:
+    sampler = torch.log(torch.tensor([0.5, 0.2, 0.1, 0.4]))
+    trainer = torch.log(torch.tensor([0.4, 0.3, 0.9, 0.4]))
+    config = PPOConfig(importance_cap=2.0, sequence_limit=100.0)
+    told = importance(trainer, sampler, [3, 1], config)
+    torch.testing.assert_close(told, torch.tensor([0.8, 1.5, 2.0, 1.0]))  # 9 is cut at 2
+
+
+@pytest.mark.parametrize(
+    ("ratios", "weights"),
+    [
+        ([1.1, 1.1], [1.1, 1.1]),
+        ([1.5, 0.8], [1.5, 0.8]),  # geometric mean √1.2 = 1.095
+        ([1.3, 1.3], [0.0, 0.0]),  # above 1.2: said by another policy
+        ([0.7, 0.9], [0.0, 0.0]),  # √0.63 = 0.794 is below 1/1.2
+        ([0.8, 0.9], [0.8, 0.9]),  # √0.72 = 0.849 is not
+    ],
+)
+def test_a_reply_that_another_policy_said_is_left_out_whole(
+    ratios: list[float], weights: list[float]
+) -> None:
+    sampler = torch.tensor([-1.0, -2.0, -0.5])
+    trainer = sampler + torch.tensor([*ratios, 1.0]).log()
+    told = importance(trainer, sampler, [2, 1], PPOConfig(sequence_limit=1.2))
+    torch.testing.assert_close(told, torch.tensor([*weights, 1.0]))
+
+
+def test_k1_and_k3_of_one_token_by_hand() -> None:
+    """As the report tells them: k1 = log ¼ − log ½ may be negative, k3 = ½/¼ − 1 − log 2 may not."""
+    policy, reference = torch.tensor([0.25]).log(), torch.tensor([0.5]).log()
+    k1 = policy - reference
+    assert k1.item() == pytest.approx(-math.log(2))
+    assert k3(-k1, torch.zeros(1)).item() == pytest.approx(1 - math.log(2))
+
+
+def test_a_curve_has_a_point_a_step_with_every_figure_of_it() -> None:
+    report = PPOReport(steps=3, samples=12, reward_last=0.5, stopped="", kl_nats=2.0)
+    report.write_down(7.5)
+    report.reward_last = 0.75
+    report.write_down(8.0)
+    assert [point["reward_last"] for point in report.curve] == [0.5, 0.75]
+    assert [point["tokens"] for point in report.curve] == [7.5, 8.0]
+    assert report.curve[0]["kl_nats"] == 2.0
+    assert all(isinstance(value, float) for point in report.curve for value in point.values())
+    assert "curve" not in report.curve[0]

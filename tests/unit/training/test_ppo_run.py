@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.unit.training.tiny import ask
+from training.checkpoints import Checkpoints
+from training.forward import Forward
 from training.packing import Tokens
-from training.ppo import PPOConfig, PPOReport, Reward, Run, pessimistic, train
+from training.ppo import Reward, Run, pessimistic, train
+from training.ppo_config import PPOConfig, PPOReport
 from training.reference import Seen, look
 from training.reward_model import RewardScores
-from training.rollouts import Sampler
+from training.rollouts import Reply, Sampler
 from training.trunk import WEIGHTS_FILE, Trunk
 
 PROMPTS = [ask(text) for text in ("hello", "what is it?", "abc", "good day", "no", "yes please", "1 2 3")]
@@ -78,6 +82,10 @@ def run(trunk: Trunk, out: Path, config: PPOConfig = CONFIG, **more: Any) -> PPO
     return train(trunk, PROMPTS, reward, config, out=out, **more)
 
 
+def newest(checkpoint: Path) -> dict[str, Any]:
+    return next(Checkpoints(checkpoint).states())
+
+
 def weights(folder: Path) -> bytes:
     return (folder / WEIGHTS_FILE).read_bytes()
 
@@ -119,10 +127,10 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(
 def test_a_run_killed_and_taken_up_gives_the_bytes_of_one_that_was_not(
     trunk: Trunk, tmp_path: Path, whole: tuple[bytes, PPOReport], step: int
 ) -> None:
-    checkpoint = tmp_path / "ppo.pt"
+    checkpoint = tmp_path / "ppo"
     with pytest.raises(Killed):
         run(trunk, tmp_path / "out", checkpoint=checkpoint, progress=killed_at(step))
-    assert checkpoint.exists() == (step >= 2)
+    assert bool(list(checkpoint.glob("*.pt"))) == (step >= 2)
     torch.manual_seed(step)  # another process is at another point of its random numbers
     trunk.add("policy")
     report = run(trunk, tmp_path / "out", checkpoint=checkpoint)
@@ -138,7 +146,7 @@ def test_a_run_from_an_adapter_is_taken_up_to_the_same_bytes(
 ) -> None:
     config = replace(CONFIG, advantage="rloo", epochs=1)
     run(trunk, tmp_path / "whole", config, start=adapter)
-    checkpoint = tmp_path / "ppo.pt"
+    checkpoint = tmp_path / "ppo"
     more: dict[str, Any] = {"start": adapter, "checkpoint": checkpoint}
     with pytest.raises(Killed):
         run(trunk, tmp_path / "out", config, progress=killed_at(step), **more)
@@ -152,8 +160,8 @@ def test_a_run_killed_twice_and_over_and_over_still_ends_the_same(
     config = replace(CONFIG, checkpoint_steps=1)
     for _ in range(CONFIG.max_steps):
         with pytest.raises(Killed):
-            run(trunk, tmp_path / "out", config, checkpoint=tmp_path / "ppo.pt", progress=killed_at(1))
-    run(trunk, tmp_path / "out", config, checkpoint=tmp_path / "ppo.pt", progress=killed_at(1))
+            run(trunk, tmp_path / "out", config, checkpoint=tmp_path / "ppo", progress=killed_at(1))
+    run(trunk, tmp_path / "out", config, checkpoint=tmp_path / "ppo", progress=killed_at(1))
     assert weights(tmp_path / "out") == whole[0]
 
 
@@ -161,7 +169,7 @@ def test_a_run_that_had_ended_is_not_run_again(
     trunk: Trunk, tmp_path: Path, whole: tuple[bytes, PPOReport]
 ) -> None:
     """Killed after its last checkpoint, before its adapter was written."""
-    checkpoint = tmp_path / "ppo.pt"
+    checkpoint = tmp_path / "ppo"
     with pytest.raises(Killed):
         run(trunk, tmp_path / "out", checkpoint=checkpoint, progress=killed_at(6))
     report = run(trunk, tmp_path / "out", checkpoint=checkpoint, progress=killed_at(1))
@@ -169,33 +177,86 @@ def test_a_run_that_had_ended_is_not_run_again(
     assert weights(tmp_path / "out") == whole[0]
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut short", "of another version"])
-def test_a_checkpoint_that_cannot_be_read_begins_the_run_anew_and_says_so(
+@pytest.mark.parametrize("damage", ["empty", "cut short", "of another version", "not there"])
+def test_a_checkpoint_that_cannot_be_read_leaves_the_run_to_the_one_before_and_says_so(
     trunk: Trunk,
     tmp_path: Path,
     whole: tuple[bytes, PPOReport],
     damage: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    checkpoint = tmp_path / "ppo.pt"
+    checkpoint = tmp_path / "ppo"
     with pytest.raises(Killed):
-        run(trunk, tmp_path / "out", checkpoint=checkpoint, progress=killed_at(3))
-    good = checkpoint.read_bytes()
+        run(trunk, tmp_path / "out", checkpoint=checkpoint, progress=killed_at(5))
+    file = checkpoint / "000004.pt"
+    good = file.read_bytes()
     if damage == "of another version":
-        state = torch.load(checkpoint, weights_only=True)
-        torch.save(state | {"report": state["report"] | {"unheard_of": 1.0}}, checkpoint)
+        state = newest(checkpoint)
+        Checkpoints(checkpoint).save(4, state | {"report": state["report"] | {"unheard_of": 1.0}})
+    elif damage == "not there":
+        file.unlink()
     else:
-        checkpoint.write_bytes({"empty": b"", "cut short": good[: len(good) // 2]}[damage])
-    with caplog.at_level(logging.WARNING, "training.ppo"):
-        report = run(trunk, tmp_path / "out", checkpoint=checkpoint)
-    assert "ppo.pt cannot be read, the run begins anew" in caplog.text
+        file.write_bytes({"empty": b"", "cut short": good[: len(good) // 2]}[damage])
+    told: list[float] = []
+    with caplog.at_level(logging.INFO, "training"):
+        report = run(
+            trunk,
+            tmp_path / "out",
+            checkpoint=checkpoint,
+            progress=lambda _name, _share, figures: told.append(figures["steps"]),
+        )
+    assert "left aside" in caplog.text
+    assert "PPO goes on after step 2" in caplog.text
+    assert told == [3, 4, 5, 6]
     assert report.steps == 6
     assert weights(tmp_path / "out") == whole[0]
 
 
+def test_a_run_none_of_whose_checkpoints_can_be_read_begins_anew(
+    trunk: Trunk, tmp_path: Path, whole: tuple[bytes, PPOReport]
+) -> None:
+    checkpoint = tmp_path / "ppo"
+    with pytest.raises(Killed):
+        run(trunk, tmp_path / "out", checkpoint=checkpoint, progress=killed_at(5))
+    for file in checkpoint.glob("*.pt"):
+        file.write_bytes(b"torn")
+    assert run(trunk, tmp_path / "out", checkpoint=checkpoint).steps == 6
+    assert weights(tmp_path / "out") == whole[0]
+
+
+def test_what_was_sampled_before_a_kill_is_not_sampled_again(
+    trunk: Trunk, tmp_path: Path, whole: tuple[bytes, PPOReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tmp_path / "ppo"
+    with pytest.raises(Killed):
+        run(trunk, tmp_path / "out", checkpoint=checkpoint, progress=killed_at(4))
+    with pytest.raises(Killed):  # the two steps after the checkpoint at 4
+        run(trunk, tmp_path / "out", checkpoint=checkpoint, progress=killed_at(1))
+    sampled = []
+    plain = Sampler.sample
+
+    def counting(self: Sampler, *args: Any, **more: Any) -> list[Reply]:
+        sampled.append(more["seed"])
+        return plain(self, *args, **more)
+
+    monkeypatch.setattr(Sampler, "sample", counting)
+    run(trunk, tmp_path / "out", checkpoint=checkpoint)
+    assert sampled == [CONFIG.seed * 104_729 + 5]  # step 4 was sampled by the run before
+    assert weights(tmp_path / "out") == whole[0]
+
+
+def test_replies_to_other_prompts_are_not_taken_for_this_steps(trunk: Trunk, tmp_path: Path) -> None:
+    run_ = Run(trunk, CONFIG, None)
+    kept = Checkpoints(tmp_path)
+    mine = run_.rollouts(PROMPTS, None)
+    kept.keep_rollouts(0, run_.rollouts([ask("another"), ask("question")], None))
+    assert run_.rollouts(PROMPTS, kept) == mine
+    assert kept.rollouts(0) == mine
+
+
 def test_a_run_that_spends_its_budget_writes_the_last_policy_within_it(trunk: Trunk, tmp_path: Path) -> None:
     config = replace(CONFIG, max_steps=50, learning_rate=5e-3, max_kl=0.5, checkpoint_steps=1)
-    report = run(trunk, tmp_path / "out", config, checkpoint=tmp_path / "ppo.pt")
+    report = run(trunk, tmp_path / "out", config, checkpoint=tmp_path / "ppo")
     assert report.stopped == "KL budget spent"
     assert report.kl_nats > 0.5
     divergences = [row["kl_nats"] for row in report.curve]
@@ -205,7 +266,7 @@ def test_a_run_that_spends_its_budget_writes_the_last_policy_within_it(trunk: Tr
     before = replace(config, max_steps=len(divergences) - 2)
     run(trunk, tmp_path / "before", before)
     assert weights(tmp_path / "out") == weights(tmp_path / "before")
-    checkpoint = tmp_path / "killed.pt"
+    checkpoint = tmp_path / "killed"
     with pytest.raises(Killed):  # just before it would have learnt that it was too far away
         run(trunk, tmp_path, config, checkpoint=checkpoint, progress=killed_at(len(divergences) - 1))
     run(trunk, tmp_path / "taken up", config, checkpoint=checkpoint)
@@ -228,7 +289,7 @@ def test_weights_that_are_no_numbers_are_never_written(trunk: Trunk, tmp_path: P
 
 def test_a_run_stops_when_asked_and_says_so_again_when_taken_up(trunk: Trunk, tmp_path: Path) -> None:
     asked = iter([False, False, True])
-    checkpoint = tmp_path / "ppo.pt"
+    checkpoint = tmp_path / "ppo"
     report = run(trunk, tmp_path / "out", checkpoint=checkpoint, should_stop=lambda: next(asked))
     assert (report.steps, report.stopped) == (3, "asked to stop")
     again = run(trunk, tmp_path / "again", checkpoint=checkpoint)
@@ -237,10 +298,10 @@ def test_a_run_stops_when_asked_and_says_so_again_when_taken_up(trunk: Trunk, tm
 
 
 def test_the_clock_goes_on_where_a_killed_run_left_it(trunk: Trunk, tmp_path: Path) -> None:
-    checkpoint = tmp_path / "ppo.pt"
+    checkpoint = tmp_path / "ppo"
     with pytest.raises(Killed):
         run(trunk, tmp_path / "out", checkpoint=checkpoint, progress=killed_at(4))
-    spent = torch.load(checkpoint, weights_only=True)["report"]["seconds"]
+    spent = newest(checkpoint)["report"]["seconds"]
     config = replace(CONFIG, max_steps=1000, max_seconds=spent)
     report = run(trunk, tmp_path / "out", config, checkpoint=checkpoint)
     assert (report.steps, report.stopped) == (5, "time budget spent")
@@ -272,7 +333,7 @@ def test_one_step_of_experience_by_hand(trunk: Trunk, adapter: Path) -> None:
     config = replace(CONFIG, beta=0.5, gae_lambda=1.0)
     taken = Run(trunk, config, adapter)
     trunk.add("anchor")  # as if the run had begun at the base
-    batch = taken.collect(PROMPTS, likes_early_letters)
+    batch = taken.collect(taken.rollouts(PROMPTS, None), likes_early_letters)
     assert len(batch.sizes) == 18
     starts = torch.tensor([0, *batch.sizes]).cumsum(0)
     raw = []
@@ -294,10 +355,95 @@ def test_one_step_of_experience_by_hand(trunk: Trunk, adapter: Path) -> None:
 
 
 def test_replies_to_one_prompt_stand_together_and_every_prompt_is_asked(trunk: Trunk) -> None:
-    batch = Run(trunk, replace(CONFIG, prompts=7), None).collect(PROMPTS, likes_early_letters)
-    asked = [tokens.prompt for tokens in batch.tokens]
+    replies = Run(trunk, replace(CONFIG, prompts=7), None).rollouts(PROMPTS, None)
+    asked = [reply.prompt_ids for reply in replies]
     assert all(len(set(asked[at : at + 3])) == 1 for at in range(0, 21, 3))
     assert set(asked) == {trunk.prompt_ids(prompt) for prompt in PROMPTS}
+
+
+def test_the_bound_from_the_base_holds_for_a_run_that_continues_an_adapter(
+    trunk: Trunk, adapter: Path, tmp_path: Path
+) -> None:
+    report = run(trunk, tmp_path, replace(CONFIG, max_base_kl=1.0), start=adapter)
+    assert report.stopped == "KL budget from the base spent"
+    assert (report.steps, report.kl_nats) == (1, pytest.approx(0.0, abs=1e-3))
+    assert report.kl_base_nats > 1.0
+    assert weights(tmp_path) == weights(adapter)  # nothing was within it: what it began with
+
+
+def test_the_trainers_own_log_probabilities_are_the_samplers_where_both_compute_alike(
+    trunk: Trunk, adapter: Path
+) -> None:
+    taken = Run(trunk, replace(CONFIG, correct=True), adapter)
+    replies = taken.rollouts(PROMPTS, None)
+    batch = taken.collect(replies, likes_early_letters)
+    sampled = torch.cat([torch.tensor(reply.logprobs) for reply in replies])
+    assert float((batch.old - sampled).abs().mean()) <= 1e-6
+    assert taken.report.mismatch_nats <= 1e-6
+    torch.testing.assert_close(batch.weight, torch.ones_like(batch.weight), atol=1e-4, rtol=0)
+    assert taken.report.masked == 0.0
+
+
+def test_replies_of_another_policy_teach_nothing_and_are_told(trunk: Trunk, adapter: Path) -> None:
+    """As if an engine had answered with the base instead of the adapter."""
+    taken = Run(trunk, replace(CONFIG, correct=True, value_warmup=0), adapter)
+    taken.sampler = Sampler(trunk)
+    replies = taken.rollouts(PROMPTS, None)
+    batch = taken.collect(replies, likes_early_letters)
+    gaps = [
+        float((own - torch.tensor(reply.logprobs)).mean())
+        for own, reply in zip(batch.old.split(batch.sizes), replies, strict=True)
+    ]
+    left_out = [abs(gap) > math.log(1.2) for gap in gaps]
+    assert sum(left_out) > len(left_out) / 2
+    assert [bool((part == 0).all()) for part in batch.weight.split(batch.sizes)] == left_out
+    assert float(batch.weight.max()) <= 2.0
+    tokens = sum(size for size, out in zip(batch.sizes, left_out, strict=True) if out)
+    assert taken.report.masked == pytest.approx(tokens / sum(batch.sizes))
+
+
+def test_cut_replies_can_be_left_out_of_the_losses(trunk: Trunk) -> None:
+    taken = Run(trunk, replace(CONFIG, truncated="mask", max_tokens=60), None)
+    replies = taken.rollouts(PROMPTS, None)
+    batch = taken.collect(replies, likes_early_letters)
+    cut = [reply.finish_reason == "length" for reply in replies]
+    assert 0 < sum(cut) < len(cut)
+    assert taken.report.truncated == pytest.approx(sum(cut) / len(cut))
+    assert [bool((part == 0).all()) for part in batch.weight.split(batch.sizes)] == cut
+    inside = batch.advantages[batch.weight > 0]
+    assert float(inside.mean()) == pytest.approx(0.0, abs=1e-5)
+    assert float(inside.std()) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_step_of_cut_replies_alone_moves_nothing_when_they_are_left_out(
+    trunk: Trunk, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, max_tokens=2, max_steps=1, truncated="mask", value_warmup=0)
+    report = run(trunk, tmp_path, config)
+    assert report.truncated == 1.0
+    state = load_file(tmp_path / WEIGHTS_FILE)
+    assert max(float(w.abs().max()) for name, w in state.items() if "lora_B" in name) == 0.0
+
+
+def test_the_supervised_share_keeps_demonstrations_likely(trunk: Trunk, tmp_path: Path) -> None:
+    shown = [trunk.tokens(ask("abc"), "zzz"), trunk.tokens(ask("no"), "yyy")]
+    config = replace(CONFIG, max_steps=4, value_warmup=0)
+    run(trunk, tmp_path / "without", config, demonstrations=shown)
+    report = run(trunk, tmp_path / "with", replace(config, supervised=1.0), demonstrations=shown)
+    likely = []
+    for folder in ("without", "with"):
+        trunk.add("told", tmp_path / folder)
+        passes = Forward(trunk, "told").over(shown, lambda _packed, passed: float(passed.logprobs.mean()))
+        likely.append(sum(passes) / len(passes))
+    assert likely[1] > likely[0] + 1.0
+    assert report.curve[0]["supervised_loss"] > report.supervised_loss > 0
+
+
+def test_without_demonstrations_the_supervised_share_changes_nothing(
+    trunk: Trunk, tmp_path: Path, whole: tuple[bytes, PPOReport]
+) -> None:
+    run(trunk, tmp_path, replace(CONFIG, supervised=1.0))
+    assert weights(tmp_path) == whole[0]
 
 
 def test_doubt_lowers_the_reward() -> None:
