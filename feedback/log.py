@@ -85,6 +85,9 @@ class RedisEventLog:
             except redis.exceptions.NoScriptError:  # a fresh server, or its scripts were flushed
                 self._client.script_load(_APPEND)
                 replies = self._run(events)
+            except redis.ReadOnlyError:  # no primary any more: the address may name another server by now
+                self._client.connection_pool.disconnect()
+                raise
         return [
             Appended(event.event_id, reply.decode(), getattr(event, "feedback_id", None))
             for event, reply in zip(events, replies, strict=True)

@@ -14,13 +14,15 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, TypeAlias
 
 from feedback.durable import fsync_folder, write_durably
 from feedback.errors import InvalidRecord, SpoolFull
 from feedback.events import Event, decode, encode
 from feedback.protocols import Appended, EventLog
 
-_GROUP = 500
+_GROUP_BYTES = 2**18  # of lines that go to the log in one round trip
+_Identity: TypeAlias = tuple[int, ...] | tuple[int, bytes]
 
 
 class Spool:
@@ -32,37 +34,39 @@ class Spool:
         self._path = folder / "events.spool"
         self._moving = folder / "draining.spool"
         self._damaged = folder / "damaged.spool"
+        self._moved: tuple[_Identity, int] = ((), 0)  # how far into which file this process has drained
+        self._counted: dict[Path, tuple[_Identity, int, int]] = {}  # offset and lines up to it
         folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
-    def _locked(self, name: str = ".lock") -> Iterator[None]:
+    def _locked(self, name: str = ".lock", *, wait: bool = True) -> Iterator[None]:
+        """Raises BlockingIOError when another has the lock and ``wait`` is false."""
         with (self._folder / name).open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             yield
 
-    def append(self, events: Sequence[Event]) -> list[Appended]:
-        """Durable when it returns. Raises SpoolFull at the size limit or when the disk refuses: then none of
-        ``events`` is kept.
+    def append(self, events: Sequence[Event], share: float = 1.0) -> list[Appended]:
+        """Durable when it returns. Raises SpoolFull when ``share`` of the size limit is reached or the disk
+        refuses: then none of ``events`` is kept.
         """
         lines = b"".join(_line(encode(event)) for event in events)
-        with self._lock, self._locked():
-            try:
-                held = _size(self._path) + _size(self._moving)
-                if held + len(lines) > self._max:
-                    raise SpoolFull(f"the spool holds {held} bytes, its limit is {self._max}")
+        try:
+            with self._lock, self._locked():
+                held, most = _size(self._path) + _size(self._moving), int(self._max * share)
+                if held + len(lines) > most:
+                    raise SpoolFull(f"the spool holds {held} bytes, its limit is {most}")
                 self._write(lines)
-            except OSError as error:
-                raise SpoolFull(f"the disk refused the event: {error.strerror}") from error
+        except OSError as error:
+            raise SpoolFull(f"the disk refused the event: {error.strerror}") from error
         return [Appended(event.event_id, "new", getattr(event, "feedback_id", None)) for event in events]
 
     def _write(self, lines: bytes) -> None:
         fresh, size = not self._path.exists(), _size(self._path)
-        with self._path.open("ab") as file:
+        with self._path.open("ab", buffering=0) as file:
             try:
                 if size and not self._ends_whole():
-                    file.write(b"\n")
-                file.write(lines)
-                file.flush()
+                    lines = b"\n" + lines
+                _write_all(file, lines)
                 os.fsync(file.fileno())
             except OSError:
                 os.truncate(self._path, size)
@@ -75,21 +79,22 @@ class Spool:
             file.seek(-1, os.SEEK_END)
             return file.read(1) == b"\n"
 
-    def drain(self, log: EventLog) -> int:
-        """Move everything to the log, in order; returns how many went. Raises StoreUnavailable midway, and
-        then starts over the next time: the log knows what it has. New events may be appended meanwhile.
+    def drain(self, log: EventLog, *, wait: bool = True) -> int | None:
+        """Move everything to the log, in order; how many went. None, when ``wait`` is false and another process is
+        draining. Raises StoreUnavailable midway: the next call goes on there, that of another process from the
+        start, for the log knows what it has. Raises SpoolFull when the disk refuses. New events may be appended
+        meanwhile.
         """
-        with self._locked(".drain"):
-            total = 0
-            while self._set_apart():
-                events = self._read(self._moving)
-                for start in range(0, len(events), _GROUP):
-                    log.append(events[start : start + _GROUP])
-                with self._lock, self._locked():
-                    self._moving.unlink()
-                    fsync_folder(self._folder)
-                total += len(events)
-            return total
+        try:
+            with self._locked(".drain", wait=wait):
+                total = 0
+                while self._set_apart():
+                    total += self._move(log)
+                return total
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise SpoolFull(f"the disk refused to drain the spool: {error.strerror}") from error
 
     def _set_apart(self) -> bool:
         """Take the waiting file out of the writers' way; True when there is something to move."""
@@ -99,19 +104,30 @@ class Spool:
                 fsync_folder(self._folder)
             return self._moving.exists()
 
-    def _read(self, path: Path) -> list[Event]:
-        events = []
-        for line in path.read_bytes().split(b"\n"):
-            event = _event(line)
-            if event is not None:
-                events.append(event)
-            elif line:
-                self._set_aside(line)
-        return events
+    def _move(self, log: EventLog) -> int:
+        total = 0
+        with self._moving.open("rb") as file:
+            found = os.fstat(file.fileno())
+            identity = (found.st_ino, found.st_ctime_ns, found.st_size)  # nobody appends to it
+            if self._moved[0] == identity:
+                file.seek(self._moved[1])
+            while lines := file.readlines(_GROUP_BYTES):
+                read = [(line, _event(line)) for line in lines]
+                events = [event for _, event in read if event is not None]
+                if events:
+                    log.append(events)
+                self._set_aside([line for line, event in read if event is None and line.strip()])
+                self._moved = (identity, file.tell())
+                total += len(events)
+        with self._lock, self._locked():
+            self._moving.unlink()
+            fsync_folder(self._folder)
+        return total
 
-    def _set_aside(self, line: bytes) -> None:
-        with self._damaged.open("ab") as file:
-            file.write(line + b"\n")
+    def _set_aside(self, lines: Sequence[bytes]) -> None:
+        if lines:
+            with self._damaged.open("ab") as file:
+                file.writelines(line.rstrip(b"\n") + b"\n" for line in lines)
 
     def forget(self, subject: str, before: float) -> int:
         """Drop the subject's events up to ``before`` (Unix seconds), and damaged lines that name it; returns
@@ -129,11 +145,36 @@ class Spool:
                     write_durably(path, b"\n".join(kept))
         return gone
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return _size(self._path) + _size(self._moving) == 0
+
     def pending(self) -> int:
-        """How many events wait."""
+        """How many events wait. Reads only what was not there at the last call."""
         with self._lock, self._locked():
-            waiting = [path.read_bytes() for path in (self._moving, self._path) if path.exists()]
-        return sum(data.count(b"\n") for data in waiting)
+            return sum(self._lines(path) for path in (self._moving, self._path))
+
+    def _lines(self, path: Path) -> int:
+        if not path.exists():
+            return 0
+        with path.open("rb") as file:
+            identity = (os.fstat(file.fileno()).st_ino, file.read(64))
+            known, offset, lines = self._counted.get(path, ((), 0, 0))
+            if known != identity or offset > _size(path):
+                offset = lines = 0
+            file.seek(offset)
+            while block := file.read(2**20):
+                lines += block.count(b"\n")
+            self._counted[path] = (identity, file.tell(), lines)
+        return lines
+
+
+def _write_all(file: BinaryIO, data: bytes) -> None:
+    """Every byte: a disk that is nearly full takes a part of them."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 def _line(body: bytes) -> bytes:
@@ -142,7 +183,7 @@ def _line(body: bytes) -> bytes:
 
 def _event(line: bytes) -> Event | None:
     """The event on a line; None when the line is torn, damaged or of no known kind."""
-    crc, _, body = line.partition(b" ")
+    crc, _, body = line.rstrip(b"\n").partition(b" ")
     try:
         return decode(body) if body and int(crc, 16) == zlib.crc32(body) else None
     except (ValueError, InvalidRecord):
@@ -157,4 +198,7 @@ def _said_by(line: bytes, subject: str, before: float) -> bool:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # another process drains
+        return 0

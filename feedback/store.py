@@ -14,7 +14,8 @@ from feedback.errors import StoreUnavailable
 
 
 def connect(url: str, timeout_seconds: float = 2.0) -> redis.Redis:
-    """A client with short time-outs and one retry; values come back as bytes. Connects at the first call.
+    """A client with short time-outs; values come back as bytes. Connects at the first call. A connection that broke,
+    as of a server that was started anew, is tried once more; one that is silent is not.
 
     A command whose answer was lost may run twice: every write of Heed is safe to repeat.
     """
@@ -23,7 +24,7 @@ def connect(url: str, timeout_seconds: float = 2.0) -> redis.Redis:
         decode_responses=False,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,
-        retry=Retry(ExponentialBackoff(base=0.01, cap=0.1), 1),
+        retry=Retry(ExponentialBackoff(base=0.01, cap=0.1), 1, (redis.ConnectionError,)),
         health_check_interval=10,
     )
 

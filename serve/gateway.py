@@ -88,6 +88,8 @@ class Gateway:
         known = self.chats.recent.get(response_id)
         if known is not None:
             return known[0]
+        if self.writer.away:  # votes must not wait for a store that is known not to answer
+            return None
         try:
             summary = await run_in_threadpool(self.log.response, response_id)
         except StoreUnavailable:

@@ -1,8 +1,7 @@
 """The one thread that writes events: many at a time to the log, to the local spool while it is away.
 
 A Response is handed over and forgotten (dropped and counted when even the spool is full). A vote waits:
-its future gets what became of it only when it is on a disk. One thread does log, spool and drain, so what
-was spooled goes to the log before anything that came later.
+its future gets what became of it only when it is on a disk. ``draining`` brings the spool back to the log.
 """
 
 from __future__ import annotations
@@ -12,26 +11,25 @@ import contextlib
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Literal
 
 from feedback.errors import HeedError, SpoolFull, StoreUnavailable
-from feedback.events import Event
+from feedback.events import Event, Response
 from feedback.protocols import Appended, EventLog
 from feedback.spool import Spool
+from serve.draining import Draining
 from serve.errors import Unavailable
 from serve.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 GROUP = 512  # most events in one round trip
-MEASURE_SECONDS = 1.0  # counting what is spooled reads the file
+RESPONSES_SHARE = 0.75  # of the spool; the rest is kept for what people say
 GATHER_SECONDS = (
     0.01  # a response waits so long for others: the thread wakes 100 times a second, not per chat
 )
-IDLE_SECONDS = 0.5  # how often an idle thread looks whether the spool can be drained
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +53,19 @@ class Writer:
         self, log: EventLog, spool: Spool, metrics: Metrics, *, places: int, retry_seconds: float
     ) -> None:
         self._log, self._spool, self._metrics = log, spool, metrics
-        self._retry_seconds = retry_seconds
+        self._draining = Draining(log, spool, metrics, retry_seconds=retry_seconds)
         self._queue: queue.Queue[_Waiting | None] = queue.Queue(places)
         self._hurry = threading.Event()  # somebody waits: no gathering
-        self._away_until = 0.0
-        self._spooled = True  # whether older events may wait in the spool; so it is at the start
-        self._measured_at = 0.0
         self._thread = threading.Thread(target=self._run, name="heed-writer", daemon=True)
 
     def start(self) -> None:
+        self._draining.start()
         self._thread.start()
+
+    @property
+    def away(self) -> bool:
+        """Whether the log is known not to take events now."""
+        return self._draining.away
 
     def close(self, seconds: float = 10.0) -> None:
         """Write what waits, then stop."""
@@ -72,6 +73,7 @@ class Writer:
             self._queue.put(None, timeout=seconds)
             self._hurry.set()
         self._thread.join(seconds)
+        self._draining.close(seconds)
 
     def forget(self, make: Callable[[], Event]) -> None:
         """Write soon; nobody waits. Dropped and counted when the queue is full."""
@@ -97,33 +99,26 @@ class Writer:
         while not last:
             group, last = self._next_group()
             try:
-                self._turn(group)
+                if group:
+                    self._write_group(group)
             except Exception as error:
                 # A fault of ours must neither end the thread nor leave a vote waiting for ever.
                 logger.exception("%d events could not be written", len(group))
                 self._fail(group, error)
 
-    def _turn(self, group: Sequence[_Waiting]) -> None:
-        if group:
-            self._write_group(group)
-        elif self._spooled or self._spool.pending():
-            self._try_drain()
-        if time.monotonic() - self._measured_at > MEASURE_SECONDS:
-            self._measured_at = time.monotonic()
-            self._metrics.spool_events.set(self._spool.pending())
-
     def _fail(self, group: Sequence[_Waiting], error: Exception) -> None:
         lost = sum(waiting.future is None for waiting in group)
         self._metrics.events_dropped.labels("spool_full").inc(lost)
         for waiting in group:
-            if waiting.future is not None and not waiting.future.done():
-                waiting.future.set_exception(error)
+            if waiting.future is not None:
+                with contextlib.suppress(InvalidStateError):  # answered, or its client has left
+                    waiting.future.set_exception(error)
 
     def _next_group(self) -> tuple[list[_Waiting], bool]:
         """What waits, at most GROUP; True when the thread is to stop."""
         group: list[_Waiting] = []
         try:
-            item = self._queue.get(timeout=IDLE_SECONDS)
+            item = self._queue.get()
             if item is not None and item.future is None:
                 self._hurry.wait(GATHER_SECONDS)
             self._hurry.clear()
@@ -145,8 +140,11 @@ class Writer:
             self._fail(waiting, error)
             return
         for one, written in zip(waiting, results, strict=True):
-            if one.future is not None and not one.future.cancelled():
-                one.future.set_result(written)
+            if written is None:
+                self._fail([one], SpoolFull("the rest of the spool is kept for votes"))
+            elif one.future is not None:
+                with contextlib.suppress(InvalidStateError):  # its client has left
+                    one.future.set_result(written)
 
     def _made(self, waiting: _Waiting) -> Event | None:
         """The event; None when a fault of ours is in the making: the others of its group are written all the same."""
@@ -157,35 +155,25 @@ class Writer:
             self._fail([waiting], error)
             return None
 
-    def _put(self, events: list[Event]) -> list[Written]:
-        """To the log; to the spool when the log is away, or older events still wait there."""
-        if not self._spooled or self._try_drain():
-            try:
-                if time.monotonic() >= self._away_until:
+    def _put(self, events: list[Event]) -> Sequence[Written | None]:
+        """To the log; to the spool when the log is away, or older events still wait there. None: dropped."""
+        with self._draining.order:
+            if not self._draining.away:
+                try:
                     return [Written("stored", one) for one in self._log.append(events)]
-            except StoreUnavailable:
-                self._away()
-        self._spooled = True
-        return [Written("spooled", one) for one in self._spool.append(events)]
+                except StoreUnavailable:
+                    self._draining.lost()
+            return self._set_by(events)
 
-    def _try_drain(self) -> bool:
-        """Move the spool into the log; True when it is empty then."""
-        if time.monotonic() < self._away_until:
-            return False
+    def _set_by(self, events: list[Event]) -> Sequence[Written | None]:
+        """Into the spool; where it fills, what people said has more room than what they were answered."""
+        served = [isinstance(event, Response) for event in events]
         try:
-            moved = self._spool.drain(self._log)
-        except StoreUnavailable:
-            self._away()
-            return False
+            share = RESPONSES_SHARE if any(served) else 1.0
+            return [Written("spooled", one) for one in self._spool.append(events, share)]
         except SpoolFull:
-            logger.exception("the spool cannot be drained")
-            return False
-        self._spooled = False
-        if moved:
-            logger.info("%d events went from the spool to the log", moved)
-            self._metrics.spool_events.set(0)
-        return True
-
-    def _away(self) -> None:
-        self._away_until = time.monotonic() + self._retry_seconds
-        logger.warning("the event log is away: events go to the local spool")
+            if all(served) or not any(served):
+                raise
+        said = [event for event, is_served in zip(events, served, strict=True) if not is_served]
+        kept = iter(self._spool.append(said))
+        return [None if is_served else Written("spooled", next(kept)) for is_served in served]

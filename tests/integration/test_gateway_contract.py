@@ -391,27 +391,6 @@ async def test_a_full_house_answers_503_with_retry_after(
         assert (await up.chat())[0] == 200
 
 
-async def test_votes_spooled_while_the_store_is_away_arrive_when_it_is_back(
-    tmp_path: Path, fake: FakeEngine
-) -> None:
-    from feedback.log import RedisEventLog
-    from feedback.store import connect
-    from tests.servers import free_port, valkey_server
-
-    port = free_port()
-    async with running(tmp_path / "data", engines=[fake.url], redis_url=f"redis://127.0.0.1:{port}/0") as up:
-        one = await response_id(up)
-        status, body = await up.call("POST", "/v1/feedback", {"response_id": one, "rating": "up"})
-        assert (status, body["status"]) == (202, "spooled")
-        with valkey_server(tmp_path / "valkey", port) as (url, _):
-            log = RedisEventLog(connect(url))
-            await until(lambda: log.backlog().events == 2, 15)
-            kinds = [type(entry.event).__name__ for entry in log.claim("test", 10)]
-            assert kinds == ["Response", "Vote"]
-            status, body = await up.call("POST", "/v1/feedback", {"response_id": one, "rating": "up"})
-            assert (status, body["status"]) == (200, "stored")
-
-
 def test_an_address_others_can_reach_is_refused_without_a_key(tmp_path: Path) -> None:
     env = {"HEED_DATA_DIR": str(tmp_path), "HEED_HOST": "0.0.0.0", "HEED_REDIS_URL": "redis://127.0.0.1:9/0"}
     ran = subprocess.run(

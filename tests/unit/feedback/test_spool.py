@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,23 @@ from feedback.memory import MemoryEventLog
 from feedback.protocols import Appended
 from feedback.spool import Spool
 from tests.contract.making import response, vote
+from tests.servers import ROOT
+
+OVER_THE_LIMIT = """
+import resource, signal, sys
+from pathlib import Path
+from feedback.errors import SpoolFull
+from feedback.spool import Spool
+from tests.contract.making import response
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+folder, room = Path(sys.argv[1]), int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+try:
+    Spool(folder).append([response("r2")])
+except SpoolFull:
+    print("refused", (folder / "events.spool").stat().st_size)
+"""
 
 
 class AwayAfter(MemoryEventLog):
@@ -84,8 +104,23 @@ def test_when_the_store_goes_away_midway_nothing_is_lost_and_nothing_is_counted_
     assert spool.pending() == 1200
     spool.append([response("r1200")])
     log.groups = 99
-    assert spool.drain(log) == 1201
-    assert [entry.event.event_id for entry in log.claim("w", 5000)] == [f"r{n}" for n in range(1201)]
+    gone = [entry.event.event_id for entry in log.claim("early", 5000)]
+    assert 0 < len(gone) < 1200
+    assert spool.drain(log) == 1201 - len(gone), "it goes on where it was"
+    assert gone + [entry.event.event_id for entry in log.claim("w", 5000)] == [f"r{n}" for n in range(1201)]
+
+
+def test_another_process_drains_from_the_start_what_one_left_midway_and_counts_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    spool = Spool(tmp_path)
+    spool.append([response(f"r{n}") for n in range(1200)])
+    log = AwayAfter(groups=1)
+    with pytest.raises(StoreUnavailable):
+        spool.drain(log)
+    log.groups = 99
+    assert Spool(tmp_path).drain(log) == 1200
+    assert [entry.event.event_id for entry in log.claim("w", 5000)] == [f"r{n}" for n in range(1200)]
 
 
 def test_a_full_spool_refuses_and_keeps_what_it_has(tmp_path: Path) -> None:
@@ -143,3 +178,71 @@ def test_a_forgotten_subject_is_dropped_from_every_line(tmp_path: Path) -> None:
     assert spool.forget("s-gone", 200.0) == 2
     assert (tmp_path / "damaged.spool").read_bytes() == b"junk of s-stays\n"
     assert drained(spool) == ["r2", "r3"]
+
+
+def test_a_damaged_line_is_set_aside_once_however_often_draining_begins(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.append([response(f"r{n}") for n in range(1200)])
+    path = tmp_path / "events.spool"
+    path.write_bytes(path.read_bytes().replace(b'said r2"', b'sa1d r2"'))
+    for groups in (1, 0, 99):
+        log = AwayAfter(groups)
+        with suppress(StoreUnavailable):
+            spool.drain(log)
+    assert (tmp_path / "damaged.spool").read_bytes().count(b"sa1d r2") == 1
+
+
+def test_who_finds_another_draining_does_not_wait(tmp_path: Path) -> None:
+    spool, found = Spool(tmp_path), []
+
+    class Curious(MemoryEventLog):
+        def append(self, events: Sequence[Event]) -> list[Appended]:
+            found.append(Spool(tmp_path).drain(self, wait=False))
+            return super().append(events)
+
+    spool.append([response("r1")])
+    assert spool.drain(Curious()) == 1
+    assert found == [None]
+
+
+def test_the_count_of_what_waits_follows_every_change(tmp_path: Path) -> None:
+    spool, other = Spool(tmp_path), Spool(tmp_path)
+    assert (spool.pending(), spool.empty) == (0, True)
+    for number in range(1, 4):
+        other.append([response(f"r{number}")])
+        assert (spool.pending(), spool.empty) == (number, False)
+    spool.forget("s1", 1000.0)
+    spool.append([response("r9", "s2")])
+    assert spool.pending() == 1
+    other.drain(MemoryEventLog())
+    assert spool.pending() == 0
+    other.append([response("r10")])
+    assert spool.pending() == 1
+
+
+def test_a_disk_on_which_nothing_can_be_opened_refuses_as_a_full_one(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    for name in (".lock", ".drain"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(SpoolFull):
+        spool.append([response("r1")])
+    with pytest.raises(SpoolFull):
+        spool.drain(MemoryEventLog())
+
+
+def test_a_disk_with_room_for_a_part_of_an_event_keeps_none_of_it(tmp_path: Path) -> None:
+    """In a process of its own: the limit is the kernel's."""
+    spool = Spool(tmp_path)
+    spool.append([response("r1")])
+    room = (tmp_path / "events.spool").stat().st_size + 100
+    said = subprocess.run(
+        [sys.executable, "-c", OVER_THE_LIMIT, str(tmp_path), str(room)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        timeout=60,
+    )
+    assert said.stdout.split() == ["refused", str(room - 100)], said.stderr
+    spool.append([response("r3")])
+    assert drained(spool) == ["r1", "r3"]

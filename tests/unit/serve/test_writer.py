@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -99,7 +101,8 @@ async def test_while_the_log_is_away_votes_are_spooled_and_later_drained_in_orde
         assert (await writer.write(vote(1))).status == "spooled"
         assert (await writer.write(vote(2))).status == "spooled"
         log.away = False
-        wait(lambda: Spool(tmp_path).pending() == 0)
+        wait(lambda: not writer.away)
+        assert Spool(tmp_path).pending() == 0
         assert (await writer.write(vote(3))).status == "stored"
         assert logged(log) == ["ev-0001", "ev-0002", "ev-0003"]
 
@@ -109,6 +112,7 @@ async def test_what_was_spooled_before_a_restart_goes_first(tmp_path: Path) -> N
     log = Flaky()
     with writing(log, tmp_path) as (writer, _):
         await writer.write(vote(2))
+        wait(lambda: not writer.away)
         assert logged(log) == ["ev-0001", "ev-0002"]
 
 
@@ -142,3 +146,75 @@ async def test_a_fault_in_one_event_does_not_end_the_thread(tmp_path: Path) -> N
         writer.forget(faulty)
         wait(writer._queue.empty)
         assert (await writer.write(vote(1))).status == "stored"
+
+
+async def test_votes_wait_for_no_log_that_is_known_to_be_away(tmp_path: Path) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    class Silent(Flaky):
+        def ping(self) -> None:
+            asked.set()
+            answer.wait(30)
+
+    log = Silent()
+    with writing(log, tmp_path) as (writer, _):
+        log.away = True
+        assert (await writer.write(vote(1))).status == "spooled"
+        assert await asyncio.to_thread(asked.wait, 10)  # the log is asked, and does not answer
+        assert (await writer.write(vote(2))).status == "spooled"
+        log.away = False
+        answer.set()
+        wait(lambda: not writer.away)
+        assert logged(log) == ["ev-0001", "ev-0002"]
+
+
+async def test_what_another_process_left_in_the_spool_is_brought_to_the_log(tmp_path: Path) -> None:
+    log = Flaky()
+    with writing(log, tmp_path) as (writer, _):
+        await writer.write(vote(1))
+        Spool(tmp_path).append([vote(2)])
+        wait(lambda: Spool(tmp_path).empty)
+        await writer.write(vote(3))
+        assert logged(log) == ["ev-0001", "ev-0002", "ev-0003"]
+
+
+async def test_responses_leave_room_in_the_spool_for_votes(tmp_path: Path) -> None:
+    log = Flaky()
+    log.away = True
+    with writing(log, tmp_path, limit=4000) as (writer, metrics):
+        for number in range(40):
+            writer.forget(lambda number=number: response(number))  # type: ignore[misc]
+        assert (await writer.write(vote(1))).status == "spooled"
+        dropped = metrics.registry.get_sample_value("heed_events_dropped_total", {"why": "spool_full"})
+        assert 0 < (dropped or 0) < 41
+        assert Spool(tmp_path).pending() == 41 - (dropped or 0)
+
+
+async def test_a_client_that_left_spoils_nothing_for_the_others_of_its_group(tmp_path: Path) -> None:
+    with writing(Flaky(), tmp_path, start=False) as (writer, _):
+        gone = asyncio.create_task(writer.write(vote(1)))
+        stays = asyncio.create_task(writer.write(vote(2)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.sleep(0)
+        writer.start()
+        assert (await stays).status == "stored"
+        writer.close()
+
+
+async def test_a_spool_that_cannot_be_drained_keeps_no_vote_from_a_log_that_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Spool(tmp_path).append([vote(1)])
+
+    def refuse(*_: object, **__: object) -> None:
+        raise SpoolFull("the disk refused to drain the spool")
+
+    log = Flaky()
+    monkeypatch.setattr(Spool, "drain", refuse)
+    with writing(log, tmp_path) as (writer, _):
+        wait(lambda: not writer.away)
+        assert (await writer.write(vote(2))).status == "stored"
+        monkeypatch.undo()
+        wait(lambda: Spool(tmp_path).empty)
+        assert logged(log) == ["ev-0002", "ev-0001"]

@@ -1,0 +1,148 @@
+"""A server that is frozen, full, read-only, out of disk or started anew without its data: what was acknowledged
+stays, what was not can be said again, and nothing is logged twice.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+
+from feedback import keys
+from feedback.errors import StoreUnavailable
+from feedback.log import RedisEventLog
+from feedback.store import connect
+from tests.contract.making import in_arm, response, vote
+from tests.servers import valkey_server, wait_until
+
+
+@contextmanager
+def frozen(server: subprocess.Popen[bytes]) -> Iterator[None]:
+    """The process gets no turn; its sockets stay open."""
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+def logged(url: str) -> list[str]:
+    """All event ids in the stream."""
+    return [entry.event.event_id for entry in RedisEventLog(connect(url)).claim("w", 10_000, 0.0)]
+
+
+def fill(log: RedisEventLog, acknowledged: list[str]) -> None:
+    """Append one by one; ``acknowledged`` grows with each."""
+    for n in range(1000):
+        acknowledged += [one.event_id for one in log.append([response(f"r{n}")])]
+
+
+def test_a_frozen_server_is_unavailable_and_what_it_was_sent_is_logged_once_after_all(
+    tmp_path: Path,
+) -> None:
+    said = [response("r1"), vote("r1", "up", 2.0)]
+    with valkey_server(tmp_path) as (url, server):
+        log = RedisEventLog(connect(url, timeout_seconds=0.3))
+        log.append([response("r0")])
+        with frozen(server):
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable, match="Timeout"):
+                log.append(said)  # it lies in the socket, and is done when the server wakes
+            waited = time.monotonic() - began
+        assert 0.3 <= waited < 0.3 * 2, "a silent server is asked once"
+        wait_until(lambda: connect(url).xlen(keys.EVENTS) == 3, 10, "what lay in the socket")
+        assert [one.status for one in log.append(said)] == ["repeat", "repeat"]
+        assert logged(url) == ["r0", "r1", said[1].event_id]
+        assert log.votes_total("heed") == 1
+
+
+def test_a_primary_that_became_a_replica_refuses_and_is_left_for_the_next_primary(tmp_path: Path) -> None:
+    with valkey_server(tmp_path / "one") as (url, _), valkey_server(tmp_path / "two") as (other, _):
+        client, admin = connect(url), connect(url)
+        log = RedisEventLog(client)
+        log.append([response("r1")])
+        before = client.client_id()
+        place = urlsplit(other)
+        admin.replicaof(place.hostname, place.port)
+        with pytest.raises(StoreUnavailable, match="ReadOnlyError"):
+            log.append([vote("r1", "up", 2.0)])
+        admin.replicaof("NO", "ONE")
+        assert client.client_id() != before, "the address is looked up anew"
+        assert [one.status for one in log.append([vote("r1", "up", 2.0)])] == ["new"]
+
+
+def test_a_server_that_cannot_save_refuses_and_takes_votes_again_when_it_can(tmp_path: Path) -> None:
+    (tmp_path / "dump.rdb").mkdir()  # nobody can rename a file over it, not even root
+    with valkey_server(tmp_path) as (url, _):
+        client = connect(url)
+        log = RedisEventLog(client)
+        log.append([response("r1")])
+        client.config_set("save", "3600 1")
+        client.bgsave()
+        wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", 10, "the failure")
+        with pytest.raises(StoreUnavailable, match="MISCONF"):
+            log.append([vote("r1", "up", 2.0)])
+        assert log.latest("r1", "s1") is None
+        (tmp_path / "dump.rdb").rmdir()
+        client.bgsave()
+        wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "ok", 10, "a dump")
+        assert [one.status for one in log.append([vote("r1", "up", 2.0)])] == ["new"]
+
+
+def test_a_server_whose_disk_is_full_ends_and_has_all_it_acknowledged_when_there_is_room(
+    tmp_path: Path,
+) -> None:
+    acknowledged: list[str] = []
+    with valkey_server(tmp_path) as (url, server):
+        log = RedisEventLog(connect(url))
+        log.append([response("warm")])
+        journal = next((tmp_path / "appendonlydir").glob("*.incr.aof"))
+        room = journal.stat().st_size + 50_001  # ends in the middle of a record
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (room, room))
+        with pytest.raises(StoreUnavailable):
+            fill(log, acknowledged)
+        server.wait(20)
+    with valkey_server(tmp_path) as (url, _):
+        found = logged(url)
+        assert 10 < len(acknowledged) < 1000
+        assert found[1 : len(acknowledged) + 1] == acknowledged
+        assert len(found) == len(set(found))
+        again = RedisEventLog(connect(url)).append([response(found[-1]), response("next")])
+        assert [one.status for one in again] == ["repeat", "new"]
+
+
+def test_a_server_that_comes_back_empty_is_written_claimed_and_trimmed_as_if_it_were_new(
+    tmp_path: Path,
+) -> None:
+    with valkey_server(tmp_path / "old") as (url, _):
+        log = RedisEventLog(connect(url))
+        log.append([in_arm("r1", "control", "s1"), vote("r1", "up", 2.0)])
+        held = log.claim("w", 1)
+    port = urlsplit(url).port
+    with valkey_server(tmp_path / "new", port):
+        log.ack([entry.position for entry in held])
+        assert log.trim() == 0
+        assert (log.backlog().events, log.votes_total("heed")) == (0, 0)
+        late = vote("r1", "down", 3.0)  # its response is not known any more
+        assert [one.status for one in log.append([late])] == ["new"]
+        assert [entry.event for entry in log.claim("w", 9)] == [late]
+        log.ack([entry.position for entry in log.claim("w", 9, 0.0)])
+        assert (log.trim(), log.backlog().events) == (1, 0)
+
+
+def test_a_server_that_is_loading_is_unavailable(store: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loading(*_: object, **__: object) -> None:
+        raise redis.exceptions.BusyLoadingError("LOADING the dataset in memory")
+
+    monkeypatch.setattr(redis.client.Pipeline, "execute", loading)
+    with pytest.raises(StoreUnavailable, match="BusyLoading"):
+        RedisEventLog(store).append([response("r1")])
