@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help up test check demo bench lock format clean
+.PHONY: help up test fuzz check demo bench lock format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,10 @@ up: .venv/.run ## install what is needed and start the whole loop; Ctrl-C stops 
 
 test: .venv/.test ## install what tests need and run them all
 	@bash deploy/test.sh $(ARGS)
+
+fuzz: .venv/.test ## the property tests on new examples, ten times as many as in `make test`
+	@$(BIN)/pytest -m hypothesis --hypothesis-profile fuzz $(ARGS)
+	@SCHEMATHESIS_SEED=$${RANDOM} SCHEMATHESIS_EXAMPLES=40 $(BIN)/pytest tests/clients/test_description.py
 
 check: .venv/.test ## format, lint, types, import directions: no services
 	@$(BIN)/ruff format --check .

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -41,6 +41,8 @@ def main() -> None:
     """Run the command line; errors made on purpose end as one message and exit status 1."""
     try:
         app()
+    except BrokenPipeError:
+        sys.exit(1)  # who read what is printed has left
     except Exception as error:
         from feedback.errors import HeedError
 
@@ -48,6 +50,18 @@ def main() -> None:
             raise
         print(f"heed: {error}", file=sys.stderr)
         sys.exit(1)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            let_go(stream)
+
+
+def let_go(stream: TextIO) -> None:
+    """Write what is left, or drop it where nobody reads any more: else Python would end with status 120."""
+    try:
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
 
 
 if __name__ == "__main__":

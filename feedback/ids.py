@@ -1,7 +1,8 @@
 """Signed ids: a response id proves, without a look-up, that it was served here to this subject.
 
-Layout, before base64url: 12 random bytes, 4 bytes of Unix seconds, 1 byte of flags, 16 bytes of
-HMAC-SHA256 over those 17 and the subject. A comparison's two response ids follow from its own.
+Layout, before base64url: 12 random bytes, 4 bytes of Unix seconds (rounded up: no id ends before its life does),
+1 byte of flags, 16 bytes of HMAC-SHA256 over those 17 and the subject. A comparison's two response ids follow from
+its own.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import math
 import os
 import secrets as random
 import time
@@ -72,7 +74,7 @@ def subject_of(secrets: Secrets, key_id: str, identifier: str) -> str:
 
 
 def _mint(secrets: Secrets, prefix: str, subject: str, *, nonce: bytes, now: float, flags: int) -> str:
-    head = nonce + int(now).to_bytes(4, "big") + bytes([flags])
+    head = nonce + math.ceil(now).to_bytes(4, "big") + bytes([flags])
     body = head + _mac(secrets.keys[0], prefix.encode() + head + subject.encode())
     return prefix + base64.urlsafe_b64encode(body).decode()  # 33 bytes: no padding
 

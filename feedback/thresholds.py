@@ -6,6 +6,7 @@ gateway refuses what the workers could not work with.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -85,11 +86,13 @@ def json_schema_of_thresholds() -> dict[str, Any]:
 
 
 def check_thresholds(thresholds: Mapping[str, float]) -> None:
-    """Raises InvalidRecord naming the first that is no threshold, or out of its bounds."""
-    for name in thresholds:
+    """Raises InvalidRecord naming the first that is no threshold, no finite number, or out of its bounds."""
+    for name, value in thresholds.items():
         if name not in Thresholds.model_fields:
             known = ", ".join(sorted(Thresholds.model_fields))
             raise InvalidRecord(f"thresholds.{name}", f"is not one of {known}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise InvalidRecord(f"thresholds.{name}", f"is {value!r}, not a finite number")
     try:
         Thresholds.model_validate(dict(thresholds))
     except ValidationError as error:

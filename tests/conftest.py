@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
 import redis
 
+from tests import exploring
 from tests.servers import engine_server, valkey_server
 
-hypothesis.settings.register_profile("heed", deadline=None)  # a busy machine is no fault
-hypothesis.settings.load_profile("heed")
+exploring.register()
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,11 @@ import string
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.attacks.serving import GOOD, Answer, Served
+from tests.exploring import examples
 
 ALLOWED = {
     "model", "messages", "stream", "stream_options", "temperature", "top_p", "max_tokens", "seed", "stop",
@@ -50,7 +51,7 @@ def broken(draw: st.DrawFn) -> bytes:
 
 
 BODIES = st.binary(max_size=200) | CHATS | broken()
-EACH = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+EACH = examples(400)
 
 
 def assert_whole(answer: Answer) -> None:

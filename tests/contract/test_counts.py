@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from feedback.events import Event, Vote
@@ -14,6 +14,7 @@ from feedback.log import RedisEventLog
 from feedback.memory import MemoryEventLog
 from feedback.protocols import Entered, EventLog
 from tests.contract.making import comparison, in_arm, response, vote
+from tests.exploring import examples
 
 
 def test_an_experiment_nobody_saw_has_no_counts(log: EventLog) -> None:
@@ -151,7 +152,7 @@ SAYINGS = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(80)
 @given(sayings=SAYINGS, known_at=st.integers(0, 9))
 def test_in_whatever_order_votes_arrive_the_newest_stands_and_is_counted_once(
     log: EventLog, sayings: list[tuple[int, str | None, str | None]], known_at: int
@@ -188,7 +189,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60)
 @given(steps=EVENTS)
 def test_the_server_and_its_twin_count_the_same(
     store: object, steps: list[tuple[str, object, object]]

@@ -7,13 +7,14 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from feedback.errors import Conflict, InvalidRecord, InvalidTransition, UnknownRecord
 from feedback.protocols import USES_KEPT, AdapterState, AliasRecord, Arm, KeyRecord, Registry
 from feedback.states import EDGES
 from tests.contract.making import adapter, experiment
+from tests.exploring import examples
 
 
 def with_adapters(registry: Registry, *names: str) -> None:
@@ -247,7 +248,7 @@ def test_a_live_adapter_is_not_retired_under_its_alias(registry: Registry) -> No
             registry.transition("a-1", to, "")  # type: ignore[arg-type]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40)
 @given(steps=st.lists(st.sampled_from(["a", "b", "c", "base", "back"]), max_size=12))
 def test_whatever_is_promoted_and_rolled_back_exactly_the_aliass_adapter_is_live(
     registry: Registry, steps: list[str]

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from benchmarks.terminal import belonging_to, terminal
-from tests.servers import ROOT, answers, free_port, process, valkey_server, wait_until
+from tests.servers import ROOT, answers, free_port, process, stop_group, valkey_server, wait_until
 
 HEED = [sys.executable, "-m", "deploy.cli"]
 NO_ENGINE = ("--engine-url", "http://127.0.0.1:1", "--no-worker")
@@ -84,6 +84,24 @@ def test_closing_the_terminal_stops_all_although_nothing_can_be_shown(data: Path
         assert window.process.wait(60) == 0
         assert belonging_to(data) == set()
     assert not (data / "run" / "state.json").exists()
+
+
+def test_a_pipe_that_nobody_reads_any_more_ends_nothing_and_the_stop_is_clean(data: Path) -> None:
+    env = {**os.environ, "HEED_DATA_DIR": str(data)}
+    reader, writer = os.pipe()
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [*HEED, "up", "--port", str(port), *NO_ENGINE]
+    supervisor = subprocess.Popen(command, stdout=writer, env=env, cwd=ROOT, start_new_session=True)
+    os.close(writer)
+    try:
+        assert os.read(reader, 4)  # the address is told
+        os.close(reader)
+        wait_until(lambda: answers(f"{url}/healthz"), 60, "the gateway")
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.wait(60) == 0
+        assert belonging_to(data) == set()
+    finally:
+        stop_group(supervisor)
 
 
 def test_a_second_start_in_the_same_data_directory_names_the_first(data: Path) -> None:

@@ -94,6 +94,24 @@ def test_options_of_up_and_simulate_are_those_of_the_contract(tmp_path: Path) ->
         assert option in simulate
 
 
+@pytest.mark.parametrize("command", [("settings",), ("settings", "--json"), ("--help",)])
+def test_a_reader_that_leaves_early_is_no_error_worth_words(tmp_path: Path, command: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ran = subprocess.run(
+        [sys.executable, "-m", "deploy.cli", *command],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "HEED_DATA_DIR": str(tmp_path)},
+        cwd=ROOT,
+        check=False,
+        timeout=60,
+    )
+    os.close(writer)
+    assert ran.returncode in {0, 1}  # 120 is Python's own, for what it could not write at its end
+    assert ran.stderr == b""
+
+
 @pytest.mark.parametrize(
     "command", [("status",), ("down",), ("adapters", "list"), ("keys", "list"), ("rollback",)]
 )

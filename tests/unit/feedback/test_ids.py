@@ -55,6 +55,34 @@ def test_past_its_life_an_id_has_expired() -> None:
         check(minted(), now=1101.0)
 
 
+@pytest.mark.parametrize("issued", [1000.0, 1000.001, 1000.5, 1000.999])
+def test_an_id_is_never_refused_before_the_end_of_its_life(issued: float) -> None:
+    response, comparison = mint_response(OURS, "s-1", now=issued), mint_comparison(OURS, "s-1", now=issued)
+    check(response, now=issued)
+    check(response, now=issued + LIFE)
+    check(comparison, now=issued + LIFE, prefix=COMPARISON)
+    for side in sides(OURS, comparison, "s-1"):
+        check(side, now=issued + LIFE)
+    with pytest.raises(ExpiredId):
+        check(response, now=issued + LIFE + 1.001)
+
+
+def exact_seconds(least: int, most: int) -> st.SearchStrategy[float]:
+    """In steps of 1/1024 s, whose sums floats hold exactly."""
+    return st.integers(least * 1024, most * 1024).map(lambda steps: steps / 1024)
+
+
+@given(issued=exact_seconds(0, 2**32 - 1), life=exact_seconds(0, 10**8), late=exact_seconds(1, 10**6))
+def test_an_id_holds_through_its_life_and_less_than_a_second_longer(
+    issued: float, life: float, late: float
+) -> None:
+    signed = mint_response(OURS, "s-1", now=issued)
+    for now in (issued, issued + life / 2, issued + life):
+        verify(OURS, signed, "s-1", now=now, life_seconds=life)
+    with pytest.raises(ExpiredId):
+        verify(OURS, signed, "s-1", now=issued + life + late, life_seconds=life)
+
+
 def test_an_id_of_a_response_that_is_not_stored_says_so() -> None:
     with pytest.raises(NotStored):
         check(minted(stored=False))

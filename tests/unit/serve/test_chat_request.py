@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.chat_messages import with_guidelines
@@ -251,7 +251,6 @@ FIELDS = [
 ]
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.dictionaries(st.sampled_from([*FIELDS, "user", "n", "seed", "top_p"]), json_st))
 def test_no_body_does_anything_but_parse_or_name_a_field(body: dict[str, Any]) -> None:
     try:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.exploring import examples
 from training.packing import Packed, Tokens, pack
 
 PROMPTS = st.lists(st.integers(1, 9), min_size=1, max_size=7).map(tuple)
@@ -29,7 +30,7 @@ def seen_by(packed: Packed, place: int) -> list[tuple[int, int]]:
 
 
 @given(CONVERSATIONS, st.integers(4, 30), st.integers(1, 4), st.integers(1, 4))
-@settings(max_examples=80, deadline=None)
+@examples(80)
 def test_every_conversation_is_there_once_and_each_token_sees_its_own_past_alone(
     conversations: list[Tokens], row_tokens: int, rows: int, pieces: int
 ) -> None:
@@ -55,7 +56,7 @@ def test_every_conversation_is_there_once_and_each_token_sees_its_own_past_alone
 
 
 @given(CONVERSATIONS, st.integers(4, 30))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_a_row_is_no_longer_than_asked_unless_one_conversation_is(
     conversations: list[Tokens], row_tokens: int
 ) -> None:
