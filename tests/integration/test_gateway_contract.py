@@ -138,10 +138,17 @@ async def test_a_response_past_its_life_is_gone_but_a_vote_can_still_be_taken_ba
         ("comparisons", {"comparison_id": "x", "preferred": 2}, "preferred"),
         ("comparisons", {"comparison_id": "x"}, "preferred"),
         ("labels", {"response_id": "x", "labels": {"helpful": 1.5}}, "labels.helpful"),
+        ("labels", {"response_id": "x", "labels": {"helpful": True}}, "labels.helpful"),
         ("labels", {"response_id": "x", "labels": {}}, "labels"),
+        ("comparisons", {"comparison_id": "x", "preferred": True}, "preferred"),
         ("reports", {"response_id": "x"}, "kind"),
         ("experiments", {"name": "e", "arms": [{"name": "a", "share": 1}]}, "arms"),
+        ("experiments", {"name": "e", "arms": [{"name": "a", "share": True}] * 2}, "arms.0.share"),
         ("aliases", {"name": "Bad Name"}, "name"),
+        ("aliases", {"name": "a", "thresholds": {"gate_max_kl": True}}, "thresholds.gate_max_kl"),
+        ("aliases", {"name": "a", "thresholds": {"round_min_votes": False}}, "thresholds.round_min_votes"),
+        ("aliases", {"name": "a", "thresholds": {"round_min_votes": "5"}}, "thresholds.round_min_votes"),
+        ("aliases", {"name": "a", "criteria": {"helpful": True}}, "criteria.helpful"),
     ],
 )
 async def test_a_malformed_body_is_422_and_names_the_field(
