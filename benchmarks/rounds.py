@@ -25,12 +25,12 @@ from deploy.quality import held_out, wilson
 from deploy.simulate import TIE_MARGIN
 from feedback.events import Message
 from feedback.settings import StoreSettings
-from training.batching import split_of
 from training.examples import Examples, Pair, Thumb
 from training.learning import Learned, learn
 from training.reward_model import RewardModel, RewardReport
 from training.rollouts import Sampler
 from training.settings import TrainingSettings
+from training.splits import split_of
 from training.starter.corpus import dialogs
 from training.trunk import Trunk
 

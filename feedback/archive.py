@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feedback.columns import SCHEMA, entries_of, of_kinds, table_of, upgraded
+from feedback.columns import SCHEMA, entries_of, of_kinds, table_of, up_to, upgraded
 from feedback.durable import fsync_folder, write_durably
 from feedback.errors import InvalidRecord
 from feedback.protocols import Entry
@@ -90,6 +90,10 @@ class Archive:
                 raise InvalidRecord(path.name, f"is no manifest of a segment ({error})") from error
         return sorted(found, key=lambda segment: (order(segment.first), order(segment.last), segment.name))
 
+    def last_position(self) -> str | None:
+        """The position of the last entry; None when there is none."""
+        return max((segment.last for segment in self.segments()), key=order, default=None)
+
     def events(
         self, since_position: str | None = None, kinds: Collection[str] | None = None
     ) -> Iterator[Entry]:
@@ -109,10 +113,11 @@ class Archive:
         columns: Sequence[str] | None = None,
         kinds: Collection[str] | None = None,
         since_position: str | None = None,
+        until_position: str | None = None,
     ) -> Iterator[Any]:
         """Segment by segment a table of ``columns`` (of ``feedback.columns.SCHEMA``; None: all), of ``kinds``, of
-        segments that reach beyond ``since_position``. Where segments overlap an event comes twice, under one
-        ``event_id``. Raises InvalidRecord as ``events`` does.
+        segments that reach beyond ``since_position``, of entries up to ``until_position``. Where segments overlap an
+        event comes twice, under one ``event_id``. Raises InvalidRecord as ``events`` does.
         """
         floor = order(since_position) if since_position else (-1, -1)
         done: set[str] = set()
@@ -126,17 +131,19 @@ class Archive:
                     table = self._read(segment, columns)
                 except FileNotFoundError:  # merged or rewritten since it was listed: the next look finds it
                     continue
+                if until_position is not None and order(segment.last) > order(until_position):
+                    table = up_to(table, order(until_position))
                 yield of_kinds(table, kinds).select(columns or SCHEMA.names)
 
     def _read(self, segment: Segment, columns: Sequence[str] | None = None) -> Any:
-        """``columns`` and ``kind`` (None: all), whatever they were when the segment was written."""
+        """``columns``, kind and position (None: all), whatever they were when the segment was written."""
         data = (self.root / f"{segment.name}.parquet").read_bytes()
         if hashlib.sha256(data).hexdigest() != segment.sha256:
             raise InvalidRecord(f"{segment.name}.parquet", "is damaged: its sha256 is not its manifest's")
         file = pq.ParquetFile(pa.BufferReader(data))
         if columns is None or not set(SCHEMA.names) <= set(file.schema_arrow.names):
             return upgraded(file.read())
-        return file.read(columns=sorted({"kind", *columns}))
+        return file.read(columns=sorted({"kind", "position", *columns}))
 
     def compact(self, small: int = 2000, most: int = 20000) -> int:
         """Merge runs of segments of under ``small`` events into ones of up to ``most``; returns how many
@@ -196,6 +203,21 @@ class Archive:
         for path in [*drafts, *(p for p in self.root.glob("*.parquet") if p.stem not in whole)]:
             path.unlink(missing_ok=True)
         fsync_folder(self.root)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An archive as it was when its last entry was at ``until``; None: when it was empty."""
+
+    archive: Archive
+    until: str | None
+
+    def tables(
+        self, columns: Sequence[str] | None = None, kinds: Collection[str] | None = None
+    ) -> Iterator[Any]:
+        """As the archive's."""
+        if self.until is not None:
+            yield from self.archive.tables(columns, kinds, until_position=self.until)
 
 
 def _parquet(entries: Sequence[Entry]) -> bytes:

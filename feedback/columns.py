@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -69,6 +70,22 @@ def of_kinds(table: Any, kinds: Collection[str] | None) -> Any:
     if kinds is None:
         return table
     return table.filter(pc.is_in(table.column("kind"), pa.array(sorted(kinds), pa.string())))
+
+
+def up_to(table: Any, position: tuple[int, int]) -> Any:
+    """Only the rows at positions up to this one."""
+    place = moments(table.column("position"))
+    before = (place[:, 0] < position[0]) | ((place[:, 0] == position[0]) & (place[:, 1] <= position[1]))
+    return table.filter(pa.array(before))
+
+
+def moments(positions: Any) -> Any:
+    """Positions of the log as an array (n, 2) of numbers that sort as they do."""
+    parts = pc.split_pattern(positions, "-", max_splits=1)
+    if not len(positions) or pc.all(pc.equal(pc.list_value_length(parts), 2)).as_py():
+        return pc.list_flatten(parts).cast(pa.int64()).to_numpy().reshape(-1, 2)
+    told = (position.partition("-") for position in positions.to_pylist())
+    return np.array([(int(major), int(minor or 0)) for major, _, minor in told], dtype=np.int64)
 
 
 def _whole(body: bytes, messages: str | None, text: str | None) -> bytes:

@@ -179,13 +179,17 @@ class AdapterRecord:
     version: int = 0
 
 
+DEFAULT_CRITERIA: Mapping[str, float] = {"helpful": 1.0}
+"""Of an alias that names none."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AliasRecord:
     """A product: what clients ask for by name."""
 
     name: str
     guidelines: str = ""  # system prompt put before every chat; empty: none
-    criteria: Mapping[str, float] | None = None  # criterion → weight; None: {"helpful": 1.0}
+    criteria: Mapping[str, float] | None = None  # criterion → weight; None: DEFAULT_CRITERIA
     mode: LoopMode = "auto"
     thresholds: Mapping[str, float] | None = None  # overrides of the training settings, by name
     live: str | None = None  # adapter id; None: base

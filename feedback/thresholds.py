@@ -42,6 +42,21 @@ class Thresholds(BaseModel):
     subject_floor: float = Field(
         default=5.0, ge=1, description="votes of one subject that always count whole"
     )
+    prompt_share: float = Field(
+        default=0.02, gt=0, le=1, description="most of a batch's weight that one rare prompt may have"
+    )
+    prompt_floor: float = Field(
+        default=5.0, ge=1, description="votes on one rare prompt that always count whole"
+    )
+    prompt_subjects: int = Field(
+        default=3, ge=1, le=MOST, description="subjects that speak about a prompt which is no longer rare"
+    )
+    agreement_prior: float = Field(
+        default=8.0, gt=0, description="comparable votes of a rater before agreement with others tells much"
+    )
+    agreement_floor: float = Field(
+        default=0.1, gt=0, le=1, description="what a vote of one who disagrees with everybody still counts"
+    )
     holdout_share: float = Field(
         default=0.1, ge=0, lt=1, description="share of prompts whose votes only judge"
     )

@@ -1,6 +1,7 @@
 """The errors of the workers.
 
 HeedError
+├── BatchDiffers       a batch is not made again from its archive
 ├── NothingToLearn     a batch has too little to fit a reward model on
 └── RoundCancelled     somebody asked the round to end
 """
@@ -8,6 +9,16 @@ HeedError
 from __future__ import annotations
 
 from feedback.errors import HeedError
+
+
+class BatchDiffers(HeedError):
+    """Made anew, a batch has other bytes than it was written with."""
+
+    def __init__(self, batch: str, sha256: str) -> None:
+        super().__init__(
+            f"batch {batch} is made otherwise from this archive (sha256 {sha256}): events have gone, or come late"
+        )
+        self.batch, self.sha256 = batch, sha256
 
 
 class NothingToLearn(HeedError):

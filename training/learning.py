@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from feedback.events import Message
 from training import ppo, sft
-from training.batching import split_of
 from training.errors import NothingToLearn, RoundCancelled
 from training.examples import Examples
 from training.gate import GateReport, examine, knows_checks, report
@@ -21,6 +20,7 @@ from training.memory import give_back
 from training.ppo_config import PPOConfig, PPOReport
 from training.reward_model import RewardConfig, RewardModel, RewardReport, fit
 from training.settings import TrainingSettings
+from training.splits import split_of
 from training.trunk import Trunk
 
 JUDGE_SHARE = 0.35

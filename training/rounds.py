@@ -15,7 +15,8 @@ from feedback.archive import Archive
 from feedback.errors import LeaseLost, StoreUnavailable
 from feedback.protocols import AdapterRecord, AliasRecord, EventLog, Registry
 from training.attempts import lease_of, rest
-from training.batching import Batch, collect, open_batch, read, write
+from training.batch_files import Batch, open_batch, read
+from training.batching import build
 from training.errors import NothingToLearn, RoundCancelled
 from training.learning import Learned, learn
 from training.publish import Origin, publish
@@ -140,18 +141,12 @@ class Round:
         total = self._archived_votes()
         taken = {"taken_votes": total, "train_requested": None}
         try:
-            examples, newest = collect(self.archive, self.alias.name, self.settings, self.alias.criteria)
+            batch = build(
+                self.archive, self.alias.name, self.settings, self.alias.criteria, votes_total=total
+            )
         except NothingToLearn:
             self.registry.set_loop(self.alias.name, taken)
             raise
-        batch = write(
-            examples,
-            newest,
-            alias=self.alias.name,
-            votes_total=total,
-            archive=self.archive,
-            root=self.settings.batches_dir,
-        )
         said = {
             "id": batch.id,
             "votes": batch.votes,

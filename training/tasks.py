@@ -21,7 +21,7 @@ from feedback.spool import Spool
 from feedback.store import connect
 from training.app import app
 from training.attempts import lease_of, rests
-from training.batching import drop_batches
+from training.batch_files import drop_batches
 from training.heartbeat import heartbeat
 from training.settings import TrainingSettings
 from training.status import TRAINING, broke, worked

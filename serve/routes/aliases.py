@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from feedback.errors import Conflict, UnknownRecord
-from feedback.protocols import AliasRecord
+from feedback.protocols import DEFAULT_CRITERIA, AliasRecord
 from feedback.thresholds import check_thresholds
 from serve.auth import PRODUCT
 from serve.gateway import Gateway
@@ -17,7 +17,6 @@ from serve.schemas.base import Listing
 from serve.schemas.product import AliasBody, AliasPatch, AliasShown
 
 router = APIRouter(tags=["aliases"])
-DEFAULT_CRITERIA = {"helpful": 1.0}
 
 
 def shown(record: AliasRecord) -> dict[str, Any]:

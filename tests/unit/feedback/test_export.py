@@ -49,26 +49,74 @@ def test_a_thumb_is_a_binary_line(lines: Any) -> None:
     ]
 
 
+def replies(*names: str) -> list[Event]:
+    """Replies to one prompt."""
+    return [response(name, messages=tuple(asked("it"))) for name in names]
+
+
 def test_a_won_comparison_is_a_preference_line(lines: Any) -> None:
-    events = [response("a"), response("b"), comparison(("b",), ("a",))]
+    events = [*replies("a", "b"), comparison(("b",), ("a",))]
     assert lines("preference", *events) == [
-        {"prompt": asked("b"), "chosen": says("said b"), "rejected": says("said a")}
+        {"prompt": asked("it"), "chosen": says("said b"), "rejected": says("said a")}
     ]
 
 
 def test_a_ranking_gives_a_line_for_each_pair_of_different_ranks(lines: Any) -> None:
-    events = [response("a"), response("b"), response("c"), comparison(("b",), ("a", "c"))]
+    events = [*replies("a", "b", "c"), comparison(("b",), ("a", "c"))]
     pairs = [
         (line["chosen"][0]["content"], line["rejected"][0]["content"])
         for line in lines("preference", *events)
     ]
-    assert sorted(pairs) == [("said b", "said a"), ("said b", "said c")]
+    assert pairs == [("said b", "said a"), ("said b", "said c")]
 
 
 def test_ties_and_both_bad_prefer_nothing(lines: Any) -> None:
-    events = [response("a"), response("b"), comparison(("a", "b"))]
+    events = replies("a", "b")
+    assert lines("preference", *events, comparison(("a", "b"))) == []
+    assert lines("preference", *events, comparison(("a", "b"), both_bad=True)) == []
+
+
+def test_replies_to_different_prompts_are_no_preference(lines: Any) -> None:
+    events = [response("a"), response("b"), comparison(("b",), ("a",))]
     assert lines("preference", *events) == []
-    assert lines("preference", *events[:2], comparison(("a", "b"), both_bad=True)) == []
+
+
+def test_a_comparison_and_a_ranking_of_the_same_two_replies_are_one_line_the_newest(lines: Any) -> None:
+    ranking = comparison(("a",), ("b",), ("c",), on="ranking", time=210.0)
+    events = [*replies("a", "b", "c"), comparison(("b",), ("a",), time=205.0), ranking]
+    told = [
+        (line["chosen"][0]["content"], line["rejected"][0]["content"])
+        for line in lines("preference", *events)
+    ]
+    assert told == [("said a", "said b"), ("said a", "said c"), ("said b", "said c")]
+    late = comparison(("b",), ("a",), time=211.0)
+    told = [
+        (line["chosen"][0]["content"], line["rejected"][0]["content"])
+        for line in lines("preference", *events, late)
+    ]
+    assert told == [("said a", "said c"), ("said b", "said c"), ("said b", "said a")]
+
+
+def test_every_copy_of_a_reported_reply_is_left_out(lines: Any) -> None:
+    copies = [response(name, "s2", text="vile", messages=tuple(asked("it"))) for name in ("c1", "c2")]
+    other = response("c3", "s2", text="vile", messages=tuple(asked("something else")))
+    votes = [vote(name, "up", 2.0, "s2") for name in ("c1", "c2", "c3")]
+    events = [*copies, other, *votes, report("rp-1", "c1", 3.0, subject="s3")]
+    assert [line["prompt"] for line in lines("binary", *events)] == [asked("something else")]
+    cleared = report("rp-1", "c1", 4.0, verdict="dismissed")
+    assert len(lines("binary", *events, cleared)) == 3
+
+
+def test_a_vote_of_another_subject_than_the_replys_is_left_out(lines: Any) -> None:
+    assert lines("binary", response("r1"), vote("r1", "up", 2.0, "s2")) == []
+
+
+def test_much_is_exported_in_parts(lines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feedback.export.PART", 3)
+    events = [event for n in range(10) for event in (response(f"r{n}"), vote(f"r{n}", "up", 20.0 - n))]
+    assert [line["prompt"] for line in lines("binary", *events)] == [
+        asked(f"r{n}") for n in reversed(range(10))
+    ]
 
 
 def test_a_correction_is_a_preference_over_the_reply_and_a_demonstration(lines: Any) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from feedback.archive import Archive
+from feedback.archive import Archive, Snapshot
 from feedback.events import Comparison, Event, Label, Report, Response, Vote
 from feedback.protocols import Entry
-from training.batching import collect, drop_batches, open_batch, read, split_of, write
-from training.errors import NothingToLearn
+from training.batch_files import drop_batches, examples_of, manifest_of, open_batch, read
+from training.batching import build, gather, rebuild
+from training.errors import BatchDiffers, NothingToLearn
+from training.examples import Examples
+from training.recipe import Recipe
 from training.settings import TrainingSettings
 
 
@@ -37,6 +42,15 @@ def archived(folder: Path, events: list[Event]) -> Archive:
     archive = Archive(folder)
     archive.write([Entry(f"{1000 + place}-0", event) for place, event in enumerate(events)])
     return archive
+
+
+def collect(
+    archive: Archive, alias: str, settings: TrainingSettings, criteria: Mapping[str, float] | None = None
+) -> tuple[Examples, float]:
+    """The examples of the batch that would be built, and the time of the newest saying in it."""
+    recipe = Recipe.of(settings, alias, criteria, archive.last_position())
+    gathered = gather(Snapshot(archive, recipe.until), recipe)
+    return examples_of(gathered.table), gathered.newest
 
 
 @pytest.fixture
@@ -125,30 +139,114 @@ def test_the_same_archive_gives_the_same_batch_and_it_reads_back(
 ) -> None:
     events: list[Event] = [response(0), response(1, text="no"), vote(0, "up", at=5), vote(1, "down", at=6)]
     archive = archived(tmp_path / "a", events)
-    made = []
-    for root in (tmp_path / "one", tmp_path / "two"):
-        examples, newest = collect(archive, "heed", settings)
-        made.append(write(examples, newest, "heed", 2, archive, root))
+    made = [
+        build(archive, "heed", TrainingSettings(data_dir=tmp_path / root), None, votes_total=2)
+        for root in ("one", "two")
+    ]
     assert made[0].id == made[1].id
-    assert made[0].votes == 2
-    assert (made[0].folder / "examples.parquet").read_bytes() == (
-        made[1].folder / "examples.parquet"
-    ).read_bytes()
-    assert read(open_batch(made[0].folder)) == examples
+    assert (made[0].votes, made[0].votes_total, made[0].newest_vote, made[0].prompts) == (2, 2, 6.0, 1)
+    assert len({(batch.folder / "examples.parquet").read_bytes() for batch in made}) == 1
+    assert open_batch(made[0].folder) == made[0]
+    assert read(made[0]) == collect(archive, "heed", settings)[0]
 
 
-def test_a_prompt_stays_on_its_side() -> None:
-    sides = [split_of(({"role": "user", "content": f"q{n}"},), "s", 0.1) for n in range(2000)]
-    assert 0.07 < sides.count("holdout") / 2000 < 0.13
-    assert sides == [split_of(({"role": "user", "content": f"q{n}"},), "s", 0.1) for n in range(2000)]
+def test_a_batch_is_rebuilt_bit_for_bit_from_the_archive_that_has_grown_and_was_merged(
+    tmp_path: Path, settings: TrainingSettings
+) -> None:
+    archive = Archive(tmp_path / "a")
+    said: list[Event] = [event for n in range(8) for event in (response(n), vote(n, "up", at=20.0 + n))]
+    for place, event in enumerate(said):  # a segment each
+        archive.write([Entry(f"{100 + place}-0", event)])
+    batch = build(
+        archive, "heed", settings, {"tone": 2.0}, votes_total=8, suspicious=lambda _: {"ev-3-23.0": "a burst"}
+    )
+    later = [vote(0, "down", at=40.0), vote(1, None, at=41.0), response(8)]
+    archive.write([Entry(f"{200 + place}-0", event) for place, event in enumerate(later)])
+    archive.compact()
+    assert len(archive.segments()) == 1
+    assert rebuild(batch.folder, archive) == (batch.folder / "examples.parquet").read_bytes()
+
+
+def test_a_batch_of_which_somebody_was_forgotten_is_not_rebuilt_as_if_nothing_had_gone(
+    tmp_path: Path, settings: TrainingSettings
+) -> None:
+    events: list[Event] = [
+        response(0),
+        response(2, "s-b"),
+        vote(0, "up", at=5),
+        vote(2, "up", at=5, subject="s-b"),
+    ]
+    archive = archived(tmp_path / "a", events)
+    batch = build(archive, "heed", settings, None, votes_total=2)
+    archive.forget("s-b")
+    with pytest.raises(BatchDiffers, match=batch.id):
+        rebuild(batch.folder, archive)
+
+
+def test_what_is_suspicious_stays_out_until_it_is_released(
+    tmp_path: Path, settings: TrainingSettings
+) -> None:
+    seen = []
+
+    def suspicious(votes: Any) -> dict[str, str]:
+        seen.extend(votes.select(["event_id", "kind", "subject", "rating", "adapter", "text"]).to_pylist())
+        return {"ev-0-5": "a burst", "ev-2-5": "a burst"}
+
+    archive = archived(tmp_path / "a", [response(0), response(2), vote(0, "up", at=5), vote(2, "up", at=5)])
+    with pytest.raises(NothingToLearn):
+        build(archive, "heed", settings, None, votes_total=2, suspicious=suspicious)
+    batch = build(archive, "heed", settings, None, votes_total=2, suspicious=suspicious, released=["ev-2-5"])
+    assert [thumb.event_id for thumb in read(batch).thumbs] == ["ev-2-5"]
+    assert manifest_of(batch.folder)["quarantined"] == {"ev-0-5": "a burst"}
+    assert seen[0] == {
+        "event_id": "ev-0-5", "kind": "vote", "subject": "s-a", "rating": "up", "adapter": "base", "text": "yes"
+    }  # fmt: skip
 
 
 def test_forgetting_drops_every_batch(tmp_path: Path, settings: TrainingSettings) -> None:
     archive = archived(tmp_path / "a", [response(0), vote(0, "up", at=5)])
-    examples, newest = collect(archive, "heed", settings)
-    batch = write(examples, newest, "heed", 1, archive, settings.batches_dir)
+    batch = build(archive, "heed", settings, None, votes_total=1)
     drop_batches(settings)
     assert not batch.folder.exists()
+
+
+def test_reasons_that_are_no_criterion_are_not_heard(tmp_path: Path, settings: TrainingSettings) -> None:
+    said = replace(vote(0, "up", at=10), reasons=("tone", "nonsense"))
+    examples, _ = collect(archived(tmp_path / "a", [response(0), said]), "heed", settings, {"tone": 3.0})
+    assert [(thumb.reasons, thumb.weight) for thumb in examples.thumbs] == [(("tone",), 3.0)]
+
+
+def test_of_a_ranking_the_pairs_that_were_not_said_anew_part_its_weight(
+    tmp_path: Path, settings: TrainingSettings
+) -> None:
+    one = {"role": "user", "content": "one"}
+    replies = [replace(response(n, text=f"reply {n}"), messages=(one,)) for n in range(3)]
+    ranking = Comparison(
+        event_id="ev-r", feedback_id="fb-r", time=9, subject="s-a",
+        ranking=(("chatcmpl-0",), ("chatcmpl-1",), ("chatcmpl-2",)),
+    )  # fmt: skip
+    later = replace(
+        ranking, event_id="ev-c", feedback_id="fb-c", time=10, ranking=(("chatcmpl-1",), ("chatcmpl-0",))
+    )
+    examples, _ = collect(archived(tmp_path / "a", [*replies, later, ranking]), "heed", settings)
+    assert [(pair.a, pair.b, pair.weight) for pair in examples.pairs] == [
+        ("reply 0", "reply 2", pytest.approx(0.5**0.5)),
+        ("reply 1", "reply 2", pytest.approx(0.5**0.5)),
+        ("reply 1", "reply 0", 1.0),
+    ]
+
+
+def test_a_batch_holds_the_newest_of_the_alias_alone(tmp_path: Path, settings: TrainingSettings) -> None:
+    few = settings.overridden({"round_max_votes": 100})
+    events: list[Event] = []
+    for number in range(150):
+        events += [response(number), vote(number, "up", at=1000.0 + number)]
+        other = replace(response(1000 + number), alias="other")
+        events += [other, vote(1000 + number, "up", at=2000.0 + number)]
+    examples, newest = collect(archived(tmp_path / "a", events), "heed", few)
+    assert [thumb.event_id for thumb in examples.thumbs] == [f"ev-{n}-{1000.0 + n}" for n in range(50, 150)]
+    assert newest == 1149.0
+    assert [prompt[0]["content"] for prompt in examples.prompts] == [f"question {n}" for n in range(75)]
 
 
 def test_a_vote_counts_by_the_weights_of_the_criteria_it_names(
@@ -168,7 +266,7 @@ def test_a_vote_counts_by_the_weights_of_the_criteria_it_names(
 def test_labels_are_thumbs_by_criterion_the_surer_the_heavier(
     tmp_path: Path, settings: TrainingSettings
 ) -> None:
-    scores = {"tone": 0.9, "brevity": 0.25, "helpful": 0.5}
+    scores = {"tone": 0.9, "brevity": 0.25, "helpful": 0.5, "nonsense": 0.0}
     said = Label(
         event_id="ev-l",
         feedback_id="fb-l",
@@ -179,7 +277,7 @@ def test_labels_are_thumbs_by_criterion_the_surer_the_heavier(
     )
     earlier = replace(said, event_id="ev-k", time=8.0, labels={"tone": 0.0})
     archive = archived(tmp_path / "a", [response(0), earlier, said])
-    examples, newest = collect(archive, "heed", settings, {"tone": 2.0})
+    examples, newest = collect(archive, "heed", settings, {"tone": 2.0, "brevity": 1.0})
     told = [(thumb.reasons, thumb.up, thumb.weight) for thumb in examples.thumbs]
     assert told == [(("brevity",), False, 0.5), (("tone",), True, pytest.approx(1.6))]
     assert newest == 9.0

@@ -1,0 +1,212 @@
+"""What stands, joined with the replies it is about: the one way from events to what is trained on or exported.
+
+A saying counts when its reply is known, is stored, was given to the same subject, and belongs to the alias. A reply
+that is left out takes every copy of the same text to the same prompt with it. Which event came first does not matter.
+
+Texts are read last, and only those that are asked about: memory holds the columns of what was said, and one part's
+texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feedback.columns import of_kinds, table_of
+from feedback.events import Event
+from feedback.protocols import Entry
+from feedback.standing import COLUMNS, SAID, Standing, codes_of, standing
+
+_KNOWN = ("response_id", "alias", "subject", "stored")
+_TEXTS = ("response_id", "alias", "time", "stored", "adapter", "messages", "text")
+_REPLIES = ("response_id", "adapter", "messages", "text")
+
+
+class Source(Protocol):
+    """Where events come from, as tables of ``feedback.columns.SCHEMA``; the archive is one."""
+
+    def tables(
+        self, columns: Sequence[str] | None = None, kinds: Collection[str] | None = None
+    ) -> Iterable[Any]: ...
+
+
+class Events:
+    """Events in memory, in the order in which they came."""
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        self._table = table_of(Entry(f"{place}-0", event) for place, event in enumerate(events))
+
+    def tables(
+        self, columns: Sequence[str] | None = None, kinds: Collection[str] | None = None
+    ) -> Iterable[Any]:
+        """One table."""
+        return [of_kinds(self._table, kinds).select(columns or self._table.schema.names)]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Sayings and their replies, oldest first; ``reply``, ``a`` and ``b`` are rows of ``replies``."""
+
+    votes: Any  # event_id, subject, time, rating, reasons, correction (null: none, or what was said anyway), reply
+    pairs: Any  # event_id, subject, time, rating, reasons, a, b: every two replies once a subject
+    labels: Any  # event_id, subject, time, detail, reply
+    replies: Any  # response_id, adapter, messages, text
+    prompts: Any  # messages: the newest distinct prompts, in the order in which they were last asked
+
+
+def counting(source: Source, alias: str | None = None, since: float | None = None) -> Standing:
+    """What stands in ``source``, was said after ``since`` (Unix seconds) and is about replies that may be used, as far
+    as that can be told without their texts. Raises InvalidRecord where the source is damaged.
+    """
+    found = standing(source.tables(COLUMNS, SAID))
+    if since is not None:
+        found = _each(found, lambda table, _: table.filter(pc.greater(table.column("time"), since)))
+    wanted = _asked_about(found)
+    parts = [
+        table.filter(pc.and_(_usable(table, alias), pc.is_in(table.column("response_id"), wanted)))
+        for table in source.tables(_KNOWN, ("response",))
+    ]
+    empty = pa.table({name: pa.array([], pa.string()) for name in _KNOWN[:3]})
+    known = pa.concat_tables([empty, *(table.select(_KNOWN[:3]) for table in parts)]).combine_chunks()
+    known = known.filter(pc.invert(pc.is_in(known.column("response_id"), found.left_out)))
+    pairs = _given(_given(found.pairs, known, "a"), known, "b")
+    about = pc.is_in(found.labels.column("response_id"), known.column("response_id").combine_chunks())
+    return Standing(
+        _given(found.votes, known, "response_id"), pairs, found.labels.filter(about), found.left_out
+    )
+
+
+def part(found: Standing, begin: int, end: int) -> Standing:
+    """The sayings from ``begin`` to before ``end``, oldest first; of a ranking each two replies are one saying."""
+    tables = _tables(found)
+    times = np.concatenate([table.column("time").to_numpy() for table in tables])
+    chosen = np.zeros(len(times), dtype=bool)
+    chosen[np.argsort(times, kind="stable")[begin:end]] = True
+    own = np.split(chosen, np.cumsum([len(table) for table in tables]))
+    return _each(found, lambda table, number: table.filter(pa.array(own[number])))
+
+
+def joined(source: Source, found: Standing, alias: str | None = None, prompts: int = 0) -> Joined:
+    """``found`` with its texts, and the alias's ``prompts`` newest prompts, none of a reply that is left out."""
+    wanted = _asked_about(found)
+    taken = [pa.table({name: pa.array([], pa.string()) for name in _REPLIES})]
+    asked: list[Any] = []
+    for table in source.tables(_TEXTS, ("response",)):
+        whole = table.filter(_whole(table))
+        taken.append(whole.filter(pc.is_in(whole.column("response_id"), wanted)).select(_REPLIES))
+        if prompts:
+            asked = [_last_asked([*asked, whole.filter(_usable(whole, alias))], prompts)]
+    replies, left_out = _replies(pa.concat_tables(taken), found.left_out)
+    votes = _about(found.votes, replies, {"response_id": "reply"})
+    return Joined(
+        votes=votes.set_column(
+            votes.schema.get_field_index("correction"), "correction", _said(votes, replies)
+        ),
+        pairs=_two_replies(_about(found.pairs, replies, {"a": "a", "b": "b"}), replies),
+        labels=_about(found.labels, replies, {"response_id": "reply"}),
+        replies=replies,
+        prompts=_prompts(asked, left_out),
+    )
+
+
+def _tables(found: Standing) -> tuple[Any, Any, Any]:
+    return found.votes, found.pairs, found.labels
+
+
+def _each(found: Standing, change: Callable[[Any, int], Any]) -> Standing:
+    votes, pairs, labels = (change(table, number) for number, table in enumerate(_tables(found)))
+    return Standing(votes, pairs, labels, found.left_out)
+
+
+def _asked_about(found: Standing) -> Any:
+    """Array of the ids of all replies that sayings or reports are about."""
+    columns = [found.votes.column("response_id"), found.labels.column("response_id")]
+    columns += [found.pairs.column(side) for side in "ab"]
+    chunks = [chunk for column in columns for chunk in column.chunks]
+    return pc.unique(pa.chunked_array([*chunks, found.left_out], pa.string()))
+
+
+def _usable(table: Any, alias: str | None) -> Any:
+    stored = table.column("stored")
+    return stored if alias is None else pc.and_(stored, pc.equal(table.column("alias"), alias))
+
+
+def _whole(table: Any) -> Any:
+    said = pc.and_(pc.not_equal(table.column("messages"), "[]"), pc.not_equal(table.column("text"), ""))
+    return pc.and_(table.column("stored"), said)
+
+
+def _given(said: Any, known: Any, column: str) -> Any:
+    """Only what its own reply's subject said."""
+    row = pc.index_in(said.column(column), known.column("response_id").combine_chunks())
+    return said.filter(
+        pc.fill_null(pc.equal(known.column("subject").take(row), said.column("subject")), False)
+    )
+
+
+def _last_asked(tables: Sequence[Any], most: int) -> Any:
+    """The newest ``most`` distinct prompts of ``tables`` and when each was last asked, whatever the tables' order."""
+    asked = pa.concat_tables([table.select(["messages", "time"]) for table in tables])
+    asked = asked.group_by("messages").aggregate([("time", "max")]).select(["messages", "time_max"])
+    asked = asked.rename_columns(["messages", "time"])
+    order = pc.sort_indices(asked, [("time", "ascending"), ("messages", "ascending")])
+    return asked.take(order[-most:])
+
+
+def _prompts(asked: Sequence[Any], left_out: Any) -> Any:
+    if not asked:
+        return pa.chunked_array([], pa.string())
+    messages = asked[0].column("messages")
+    return messages.filter(pc.invert(pc.is_in(messages, left_out)))
+
+
+def _replies(taken: Any, left_out: Any) -> tuple[Any, Any]:
+    """Every reply once, without those left out and their copies; and the prompts of those left out."""
+    first = np.unique(codes_of(taken.column("response_id")), return_index=True)[1]
+    taken = taken.take(np.sort(first))
+    out = pc.is_in(taken.column("response_id"), left_out).to_numpy()
+    prompts = pc.unique(taken.column("messages").filter(pa.array(out)))
+    copies = np.isin(reply_codes(taken), reply_codes(taken)[out])
+    return taken.filter(pa.array(~copies)), prompts
+
+
+def reply_codes(replies: Any) -> Any:
+    """(n,) numbers, the same for the same text to the same prompt."""
+    prompt, text = codes_of(replies.column("messages")), codes_of(replies.column("text"))
+    return prompt.astype(np.int64) * (text.max(initial=0) + 1) + text
+
+
+def _about(said: Any, replies: Any, columns: dict[str, str]) -> Any:
+    """With the row of each reply instead of its id, without the alias and what has no reply."""
+    ids = replies.column("response_id").combine_chunks()
+    kept = said.drop_columns(["alias"])
+    for column, name in columns.items():
+        row = pc.index_in(kept.column(column), ids)
+        kept = kept.set_column(kept.schema.get_field_index(column), name, row)
+        kept = kept.filter(pc.is_valid(row))
+    return kept
+
+
+def _two_replies(pairs: Any, replies: Any) -> Any:
+    """Only pairs of replies to one prompt; a win or tie of two like texts tells nothing."""
+    prompt, text = codes_of(replies.column("messages")), codes_of(replies.column("text"))
+    a, b = (pairs.column(side).to_numpy() for side in "ab")
+    bad = pc.equal(pairs.column("rating"), "both_bad").to_numpy()
+    return pairs.filter(pa.array((prompt[a] == prompt[b]) & ((text[a] != text[b]) | bad)))
+
+
+def _said(votes: Any, replies: Any) -> Any:
+    """The corrections, stripped; null where they repeat the reply or say nothing."""
+    given = votes.column("correction")
+    where = np.flatnonzero(pc.is_valid(given).to_numpy())
+    texts = replies.column("text").take(votes.column("reply").take(where)).to_pylist()
+    told = np.full(len(votes), None, dtype=object)
+    for row, text, correction in zip(where, texts, given.take(where).to_pylist(), strict=True):
+        said = correction.strip()
+        told[row] = said if said not in ("", text.strip()) else None
+    return pa.array(told, pa.string())

@@ -1,0 +1,127 @@
+"""Batches on disk: Parquet, then the manifest; what has none is not there."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feedback.durable import write_durably
+from training.examples import Demonstration, Examples, Pair, Thumb
+from training.settings import TrainingSettings
+
+MANIFEST = "manifest.json"
+EXAMPLES = "examples.parquet"
+SCHEMA = pa.schema(
+    [
+        ("kind", pa.string()),  # "pair", "thumb", "demonstration", "prompt"
+        ("messages", pa.string()),  # JSON: the prompt
+        ("a", pa.string()),  # the reply; of a pair the better one where one is better
+        ("b", pa.string()),  # the other reply of a pair; the criteria of a thumb, as JSON
+        ("said", pa.string()),  # "win", "tie", "both_bad", "up", "down"
+        ("subject", pa.string()),
+        ("split", pa.string()),  # "train", "holdout"
+        ("event_id", pa.string()),
+        ("weight", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One immutable snapshot of an alias's votes."""
+
+    id: str
+    folder: Path
+    alias: str
+    votes: int  # standing votes and comparisons in it
+    votes_total: int  # ever logged when it was taken: where the count of new votes begins
+    newest_vote: float  # Unix seconds
+    prompts: int
+
+
+def packed(table: Any) -> bytes:
+    """A table of SCHEMA as the bytes of a batch: the same of the same table."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def write(data: bytes, told: Mapping[str, Any], root: Path) -> Batch:
+    """Durable and complete when it returns. ``told`` is the rest of the manifest: alias, votes and what they were
+    made of. The same bytes are the same batch: what is there already stays as it is.
+    """
+    digest = hashlib.sha256(data).hexdigest()
+    batch_id = f"b-{told['votes']:06d}-{digest[:12]}"
+    folder = root / str(told["alias"]) / batch_id
+    if not (folder / MANIFEST).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_durably(folder / EXAMPLES, data)
+        manifest = {"id": batch_id, **told, "sha256": digest}
+        write_durably(folder / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+    return open_batch(folder)
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """A batch's manifest."""
+    told: dict[str, Any] = orjson.loads((folder / MANIFEST).read_bytes())
+    return told
+
+
+def open_batch(folder: Path) -> Batch:
+    """Read a batch's manifest."""
+    told = manifest_of(folder)
+    return Batch(
+        told["id"],
+        folder,
+        told["alias"],
+        told["votes"],
+        told["votes_total"],
+        told["newest_vote"],
+        told["prompts"],
+    )
+
+
+def read(batch: Batch) -> Examples:
+    """The examples of a batch."""
+    return examples_of(pq.read_table(batch.folder / EXAMPLES))
+
+
+def examples_of(table: Any) -> Examples:
+    """The examples of a table of SCHEMA."""
+    kinds: defaultdict[str, list[Any]] = defaultdict(list)
+    for row in table.to_pylist():
+        kinds[row["kind"]].append(_example(row))
+    return Examples(kinds["pair"], kinds["thumb"], kinds["demonstration"], kinds["prompt"])
+
+
+def _example(row: Mapping[str, Any]) -> Any:
+    messages = tuple(orjson.loads(row["messages"]))
+    if row["kind"] == "prompt":
+        return messages
+    if row["kind"] == "demonstration":
+        return Demonstration(messages, row["a"], row["weight"])
+    rest = {name: row[name] for name in ("subject", "weight", "split", "event_id")}
+    if row["kind"] == "pair":
+        return Pair(messages, row["a"], row["b"], row["said"], **rest)
+    return Thumb(messages, row["a"], row["said"] == "up", reasons=tuple(orjson.loads(row["b"])), **rest)
+
+
+def drop_batches(settings: TrainingSettings) -> None:
+    """Remove every batch and unfinished run: somebody in them asked to be forgotten.
+
+    A batch follows from the archive, so the next round makes a new one without them; ids stay in the lineage
+    of the adapters that learnt from the old ones.
+    """
+    for folder in (settings.batches_dir, settings.checkpoints_dir):
+        if folder.exists():
+            shutil.rmtree(folder)
