@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 import time
 from collections.abc import Callable
@@ -67,6 +68,16 @@ class Connections:
         for connection in silent:
             connection.break_off()
         return len(silent)
+
+    def silence(self) -> float:
+        """Seconds for which everybody who waits for the engine has heard nothing, and nobody else either; 0 when
+        nobody waits.
+        """
+        asked = min((connection.asked_at for connection in self._open), default=math.inf)
+        if asked == math.inf:
+            return 0.0
+        heard = max(connection.heard_at for connection in self._open)
+        return max(0.0, time.monotonic() - max(asked, heard))
 
     def close(self) -> None:
         """Close every connection, at the end of the process or when the engine left the pool."""

@@ -9,7 +9,8 @@ are given a seed, so that they can be repeated.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +96,23 @@ def completion_body(
         **{name: value for name, value in sampling.items() if name in SAMPLED},
         **({"priority": priority} if priority else {}),
     }
+    if bias := remembered(tokens, sampling):
+        body["logit_bias"] = bias
     return orjson.dumps(body)
+
+
+def remembered(tokens: Sequence[int], sampling: Mapping[str, Any]) -> dict[str, float]:
+    """The bias that makes the other engine penalise what was said before the break: it takes those tokens for prompt,
+    which presence and frequency penalties leave out. Both lower a token's logit by addition, so frequency comes out
+    exactly; a token said before and after is penalised for its presence twice. (Repetition penalties see prompts.)
+    """
+    presence, frequency = (float(sampling.get(f"{name}_penalty") or 0) for name in ("presence", "frequency"))
+    if not (presence or frequency):
+        return {}
+    bias = {str(token): float(value) for token, value in (sampling.get("logit_bias") or {}).items()}
+    for token, count in Counter(tokens).items():
+        bias[str(token)] = bias.get(str(token), 0.0) - presence - frequency * count
+    return bias
 
 
 class _Events:

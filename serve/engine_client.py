@@ -14,12 +14,20 @@ import orjson
 from serve.connections import Connections
 from serve.errors import EngineGarbled, EngineRefused, EngineUnreachable
 from serve.exchange import Exchange
+from serve.pulse import Counts
 
 OUR_FIELDS = {"input_tokens": "messages", "prompt": "messages"}  # where an engine blames what no client sent
 BROKEN = (aiohttp.ClientError, asyncio.TimeoutError, OSError)  # how a connection fails
 CONTROL = aiohttp.ClientTimeout(total=5.0)
 PROBES_AT_ONCE = 4
 REFUSAL_BYTES = 64 * 1024
+COUNTS = (  # of vLLM's metrics: what moves while its core works
+    b"vllm:generation_tokens_total",
+    b"vllm:prompt_tokens_total",
+    b"vllm:kv_cache_usage_perc",
+    b"vllm:num_requests_running",
+    b"vllm:num_requests_waiting",
+)
 LOADING = aiohttp.ClientTimeout(total=60.0)  # loading pauses decoding, and a probe queues behind chats
 
 
@@ -56,6 +64,10 @@ class EngineClient:
         """Break off chats in which the engine said nothing for so long; returns how many."""
         return self._connections.break_silent(seconds)
 
+    def silence(self) -> float:
+        """Seconds for which no chat has heard anything; 0 when none waits."""
+        return self._connections.silence()
+
     def close(self) -> None:
         """Close the connections that are kept for chats."""
         self._connections.close()
@@ -72,6 +84,16 @@ class EngineClient:
             return {card["id"]: card for card in body["data"]}
         except (KeyError, TypeError) as error:
             raise EngineGarbled("the engine's list of models does not parse") from error
+
+    async def counts(self) -> Counts:
+        """What tells of work under way, in the engine's own words; nothing when it keeps no statistics."""
+        lines = (await self._call("GET", "/metrics", CONTROL)).splitlines()
+        return tuple(line.decode(errors="replace") for line in lines if line.startswith(COUNTS))
+
+    async def answers(self, served: str) -> None:
+        """Have the core make one token. Raises EngineError when it does not within CONTROL's time."""
+        body = {"model": served, "prompt": [1], "max_tokens": 1}
+        await self._call("POST", "/v1/completions", CONTROL, body)
 
     async def load(self, adapter: str, folder: str) -> None:
         """Load an adapter under its own name; names are never used again, so nothing is ever replaced."""

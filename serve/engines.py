@@ -17,6 +17,7 @@ from serve.breaker import Breaker
 from serve.engine_client import EngineClient
 from serve.errors import EngineError
 from serve.metrics import Metrics
+from serve.pulse import Pulse
 
 logger = logging.getLogger(__name__)
 BASE = "base"  # how Heed names the base model, whatever the engine calls it
@@ -47,6 +48,7 @@ class Engine:
     settled: bool = True  # since it came up, its adapters were seen to
     up_at: float = 0.0  # monotonic seconds
     breaker: Breaker = field(default_factory=Breaker)
+    pulse: Pulse = field(default_factory=Pulse)
 
     @property
     def open(self) -> bool:
@@ -186,11 +188,15 @@ class Pool:
         listed: dict[str, dict[str, Any]] | None = None
         engine.checks += 1
         with contextlib.suppress(EngineError):
+            if engine.pulse.hangs:
+                await self._revive(engine)
             if engine.up and engine.checks % LISTED_EVERY:
                 await engine.client.healthy()
                 listed = engine.loaded
             else:
                 listed = await engine.client.models()
+            if engine.up and await self._hangs(engine):
+                listed = None
         if engine not in self.engines:
             return  # it left meanwhile
         if listed is None:
@@ -205,6 +211,29 @@ class Pool:
             self.set_ready(engine, adapter, False)
         if not engine.up:
             self._mark(engine, True)
+
+    async def _hangs(self, engine: Engine) -> bool:
+        """Whether the core of an engine that is healthy by its own word hangs, while another engine could answer."""
+        silence = engine.client.silence()
+        if not engine.pulse.doubtful(silence):
+            return False
+        stopped = engine.pulse.stopped(await engine.client.counts(), silence, time.monotonic())
+        if not stopped or not any(one.open for one in self.engines if one is not engine):
+            return False
+        logger.error("%s is healthy by its own word, and has done nothing for %.0f s", engine.name, silence)
+        engine.pulse.hung(silence, time.monotonic())
+        engine.misses = MISSES
+        return True
+
+    async def _revive(self, engine: Engine) -> None:
+        """Raises EngineError while the core answers nothing."""
+        try:
+            await engine.client.healthy()
+        except EngineError:
+            engine.pulse.restarted()
+            raise
+        await engine.client.answers(self.base_name)
+        engine.pulse.answered(time.monotonic())
 
     def _missed(self, engine: Engine) -> None:
         engine.misses += 1

@@ -32,8 +32,8 @@ class Exchange:
     """One request and its answer. Either pulled with ``read``, or pushed into a sink after ``stream``."""
 
     __slots__ = (
-        "_connection", "_ended", "_held", "_held_bytes", "_sink", "_waiter", "at", "broken", "closed", "over", "status",
-        "unread",
+        "_connection", "_ended", "_held", "_held_bytes", "_sink", "_waiter", "asked", "at", "broken", "closed", "over",
+        "status", "unread",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -49,6 +49,7 @@ class Exchange:
         self.closed = False  # by its reader, or given up
         self.unread = False  # nobody reads what may still come
         self.at = time.monotonic()  # when something came last
+        self.asked = self.at  # a head is no sign of work: vLLM's front end sends it before its core is asked
 
     async def head(self) -> None:
         """Wait for the status. Raises EngineUnreachable."""
@@ -131,7 +132,7 @@ class Exchange:
     def came_head(self, status: int) -> None:
         """The connection has the status line and the headers."""
         self.status = status
-        self.at = time.monotonic()
+        self.at = self.asked = time.monotonic()
         self._wake()
 
     def came(self, data: bytes) -> None:
@@ -200,6 +201,19 @@ class Connection(asyncio.Protocol):
     def silent_since(self) -> float:
         """When the engine said something last; infinite while nothing is asked of it or the client is slow."""
         return math.inf if self._exchange is None or self._paused else self._exchange.at
+
+    @property
+    def asked_at(self) -> float:
+        """When the engine was asked what it has not answered to its end; infinite while it owes nothing."""
+        return math.inf if self._exchange is None or self._paused else self._exchange.asked
+
+    @property
+    def heard_at(self) -> float:
+        """When a piece of an answer came last; minus infinity before the first."""
+        exchange = self._exchange
+        if exchange is None:
+            return self.idle_since or -math.inf
+        return exchange.at if exchange.at > exchange.asked else -math.inf
 
     @property
     def unread(self) -> bool:

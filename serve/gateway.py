@@ -31,6 +31,7 @@ from serve.engine_client import EngineClient
 from serve.engines import Engine, Pool
 from serve.limits import Limits
 from serve.metrics import Metrics
+from serve.pulse import Pulse
 from serve.routing import RouteTable
 from serve.settings import GatewaySettings
 from serve.snapshot import Snapshot
@@ -145,7 +146,7 @@ def _build(
             silence_seconds=settings.engine_silence_seconds,
             address=address,
         )
-        return Engine(name, client)
+        return Engine(name, client, pulse=Pulse(settings.engine_stall_seconds))
 
     engines = [engine(name, url) for name, url in settings.engines.items()]
     pool = Pool(engines, metrics, settings.engine_base_name)

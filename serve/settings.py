@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 
 from feedback.settings import StoreSettings
+from serve.pulse import PATIENCE_SECONDS
 
 
 class GatewaySettings(StoreSettings):
@@ -45,6 +46,13 @@ class GatewaySettings(StoreSettings):
         default=600.0, gt=0, description="longest silence of an engine before its reply is given up"
     )
 
+    engine_stall_seconds: float = Field(
+        default=PATIENCE_SECONDS,
+        gt=0,
+        description="where another engine could answer: silence of all an engine's chats, with its own counts standing "
+        "still, after which its core is taken for hung",
+    )
+
     admin_key: SecretStr = Field(default=SecretStr(""), description="a key with every scope; empty: none")
 
     max_body_bytes: int = Field(default=1024 * 1024, gt=0, description="largest request body")
@@ -52,10 +60,10 @@ class GatewaySettings(StoreSettings):
     max_tokens_cap: int = Field(default=8192, gt=0, description="most tokens a chat may ask for")
     max_chats_in_flight: int = Field(default=4096, gt=0, description="most chats a process answers at once")
     engine_chats: int = Field(
-        default=256,
+        default=128,
         ge=0,
         description="most chats at once for each engine that is up, from all gateways; at most the engines' "
-        "--max-num-seqs, so that no chat of high priority waits there for a place; 0: any",
+        "--max-num-seqs (128 on a CPU), so that no chat of high priority waits there for a place; 0: any",
     )
     high_reserve: float = Field(
         default=0.1, ge=0, lt=1, description="share of the places that only chats of priority high may take"

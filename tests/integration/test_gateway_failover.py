@@ -210,6 +210,43 @@ async def test_the_streams_of_an_engine_that_hangs_go_on_elsewhere(
     assert two.second.asked_to_go_on
 
 
+async def test_the_streams_of_an_engine_whose_core_hangs_go_on_elsewhere_until_it_answers_again(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_client, "CONTROL", aiohttp.ClientTimeout(total=0.2))
+    monkeypatch.setattr(engines, "SILENT_SECONDS", 0.3)
+    hung = next(one for one in two.up.gateway.pool.engines if one.client.url == two.first.url)
+    hung.pulse.patience = 0.4
+    two.first.frozen = True
+    (events, done), (more, more_done) = await asyncio.gather(two.stream(), two.stream(temperature=1))
+    assert done
+    assert more_done
+    assert text_of(events) == text_of(more) == WHOLE
+    assert len(two.second.asked_to_go_on) == 2
+    assert not hung.open
+    assert text_of((await two.stream())[0]) == WHOLE
+    assert len(two.second.bodies) == 1
+    two.first.frozen = False
+    await until(lambda: hung.open)
+    assert text_of((await two.stream())[0]) == WHOLE
+    assert len(two.first.bodies) == 3
+
+
+async def test_a_slow_engine_whose_counts_move_is_left_in_peace(two: Two) -> None:
+    hung = next(one for one in two.up.gateway.pool.engines if one.client.url == two.first.url)
+    hung.pulse.patience = 0.4
+    two.first.pause = 0.7  # between words
+    stream = asyncio.create_task(two.stream())
+    await until(lambda: two.first.bodies)
+    while not stream.done():
+        two.first.tokens += 1  # whose text is held back
+        await asyncio.sleep(0.05)
+    events, done = await stream
+    assert done
+    assert text_of(events) == WHOLE
+    assert not two.second.asked_to_go_on
+
+
 async def test_an_engine_that_fails_what_another_can_answer_is_left_alone(two: Two) -> None:
     two.first.refuse = (500, "something broke")
     for _ in range(3):

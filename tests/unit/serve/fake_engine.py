@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,6 +25,8 @@ class FakeEngine:
         self.url = ""
         self.healthy = True
         self.hangs = False  # it takes requests and answers nothing
+        self.frozen = False  # its core hangs, and its front end does not know
+        self.tokens = 0  # made, by its own count
         self.adapters: dict[str, str] = {}
         self.seen: list[str] = []  # every request's method and target, health checks left out
         self.bodies: list[dict[str, Any]] = []  # of chats, as they came in
@@ -88,8 +91,9 @@ class FakeEngine:
         await answer.prepare(request)
         try:
             for number, event in enumerate(self._events(response_id, model, body)):
-                if self.hangs and number > 1:
+                if (self.hangs or self.frozen) and number > 1:
                     await asyncio.sleep(60)
+                self.tokens += 1
                 if number == self.error_after_chunks:
                     await answer.write(b'data: {"error":{"message":"EngineCore died","code":500}}\n\n')
                     break
@@ -140,6 +144,10 @@ class FakeEngine:
             await asyncio.sleep(60)
         return web.Response(status=200 if self.healthy else 503)
 
+    async def metrics(self, _: web.Request) -> web.Response:
+        told = f'vllm:generation_tokens_total{{model_name="base"}} {self.tokens}.0'
+        return web.Response(text=f"# TYPE\nprocess_cpu_seconds_total {time.monotonic()}\n{told}\n")
+
     async def load(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.loads.append(body["lora_name"])
@@ -159,6 +167,10 @@ class FakeEngine:
         body = await request.json()
         if body.get("stream"):
             return await self._go_on(request, body)
+        if self.frozen:
+            await asyncio.sleep(60)
+        if "logprob_token_ids" not in body:
+            return web.json_response({"choices": [{"text": ""}]})
         value = self.log_probability.get(body["model"], -1.0)
         told = {f"token_id:{token}": value for token in body["logprob_token_ids"]}
         return web.json_response({"choices": [{"logprobs": {"top_logprobs": [told]}, "text": ""}]})
@@ -205,7 +217,7 @@ async def fake_engine(fake: FakeEngine | None = None) -> AsyncIterator[FakeEngin
 
     @web.middleware
     async def seeing(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path not in {"/health", "/v1/models"}:
+        if request.path not in {"/health", "/v1/models", "/metrics"}:
             fake.seen.append(f"{request.method} {request.raw_path}")
         return await handler(request)
 
@@ -215,6 +227,7 @@ async def fake_engine(fake: FakeEngine | None = None) -> AsyncIterator[FakeEngin
             web.post("/v1/chat/completions", fake.chat),
             web.get("/v1/models", fake.models),
             web.get("/health", fake.health),
+            web.get("/metrics", fake.metrics),
             web.post("/v1/load_lora_adapter", fake.load),
             web.post("/v1/unload_lora_adapter", fake.unload),
             web.post("/v1/completions", fake.completions),

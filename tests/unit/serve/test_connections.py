@@ -218,6 +218,46 @@ async def test_an_answer_that_falls_silent_is_broken_off_and_one_that_speaks_is_
         assert ended == ["mute"]
 
 
+async def test_silence_is_that_of_all_who_wait_and_a_head_is_no_sign_of_work() -> None:
+    async def heads_first(talk: Talk) -> None:
+        await talk.asked()
+        await talk.say(CHUNKED)
+        await talk.asked()  # nothing more, until the test ends
+        await talk.say(chunk(b"a"))
+
+    async with raw_engine(heads_first) as engine, connected(engine) as there:
+        assert there.silence() == 0.0  # nobody waits
+        first, second = await ask(there), await ask(there)
+        for exchange, seconds in ((first, 100), (second, 40)):
+            exchange.at -= seconds
+            exchange.asked -= seconds
+        assert 100 <= there.silence() < 101  # the longest that somebody waits
+        second.came(b"a")
+        assert there.silence() < 1
+        second.at -= 30
+        assert 30 <= there.silence() < 31  # since somebody heard something
+        first.pause()
+        second.close()
+        assert there.silence() == 0.0  # the silence is the client's
+
+
+async def test_what_was_answered_to_its_end_was_heard() -> None:
+    async def one_waits(talk: Talk) -> None:
+        await talk.asked()
+        await talk.say(CHUNKED + chunk(b"a") + END if talk.number else CHUNKED)
+        await talk.asked()
+
+    async with raw_engine(one_waits) as engine, connected(engine) as there:
+        waiting, ended = await ask(there), await ask(there)
+        assert await ended.body() == b"a"
+        waiting.at -= 100
+        waiting.asked -= 100
+        assert there.silence() < 1
+        for free in there._free:
+            free.idle_since -= 50
+        assert 50 <= there.silence() < 51
+
+
 async def test_the_connection_tends_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SWEEP_SECONDS", 0.02)
     monkeypatch.setattr(module, "IDLE_SECONDS", 0.1)

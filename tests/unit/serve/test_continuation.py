@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +24,7 @@ from serve.continuation import (
     completion_body,
     from_completion,
     goes_on_from_tokens,
+    remembered,
     tokens_told,
 )
 from serve.engine_client import EngineClient
@@ -377,7 +379,57 @@ def test_a_reply_that_goes_on_is_sampled_as_it_was_begun(tmp_path: Path) -> None
     request = parse_chat(orjson.dumps(EVERY), GatewaySettings(data_dir=tmp_path))
     reply = Reply(prompt_token_ids=[1, 2], token_ids=[3])
     body = orjson.loads(completion_body(Cut("chatcmpl-x", "base", reply), [3], request.sampling, 100, 0))
-    assert {name: body[name] for name in request.sampling} == {**request.sampling, "max_tokens": 8}
+    penalised = {"5": 1.0, "3": pytest.approx(-0.2)}
+    begun = {**request.sampling, "max_tokens": 8, "logit_bias": penalised}
+    assert {name: body[name] for name in request.sampling} == begun
+
+
+@pytest.mark.parametrize(
+    ("sampling", "bias"),
+    [
+        ({}, {}),
+        ({"presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {"7": 1}}, {}),
+        ({"presence_penalty": 0.5}, {"4": -0.5, "7": -0.5}),
+        ({"frequency_penalty": 0.5}, {"4": -0.5, "7": -1.5}),
+        ({"presence_penalty": 1, "frequency_penalty": -0.5}, {"4": -0.5, "7": 0.5}),
+        ({"frequency_penalty": 2, "logit_bias": {"7": -100, "8": 3}}, {"7": -106.0, "8": 3.0, "4": -2.0}),
+    ],
+)
+def test_what_was_said_before_the_break_stays_penalised(
+    sampling: dict[str, Any], bias: dict[str, float]
+) -> None:
+    assert remembered([7, 4, 7, 7], sampling) == bias
+
+
+def vllms(logits: list[float], said: list[int], sampling: dict[str, Any]) -> list[float]:
+    """Logits after vLLM's own sampler: the bias, then both penalties over what the request has put out."""
+    bias, count = sampling.get("logit_bias", {}), Counter(said)
+    return [
+        logit
+        + bias.get(str(token), 0.0)
+        - sampling["frequency_penalty"] * count[token]
+        - sampling["presence_penalty"] * (token in count)
+        for token, logit in enumerate(logits)
+    ]
+
+
+@given(
+    before=st.lists(st.integers(0, 9), max_size=30),
+    after=st.lists(st.integers(0, 9), max_size=30),
+    frequency=st.floats(-2, 2),
+    presence=st.floats(-2, 2),
+    own=st.dictionaries(st.integers(0, 9).map(str), st.floats(-5, 5), max_size=3),
+)
+def test_logits_after_a_break_are_those_without_but_for_presence_of_what_is_said_again(
+    before: list[int], after: list[int], frequency: float, presence: float, own: dict[str, float]
+) -> None:
+    assume(presence or frequency)
+    asked = {"frequency_penalty": frequency, "presence_penalty": presence, "logit_bias": own}
+    whole = vllms([0.0] * 10, before + after, asked)
+    gone_on = vllms([0.0] * 10, after, {**asked, "logit_bias": remembered(before, asked)})
+    for token in range(10):
+        twice = presence if token in before and token in after else 0.0
+        assert gone_on[token] == pytest.approx(whole[token] - twice, abs=1e-9)
 
 
 def test_every_field_that_reaches_an_engine_goes_on_or_makes_the_chat_be_told_again() -> None:

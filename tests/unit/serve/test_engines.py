@@ -31,6 +31,9 @@ class Client:
         self.broken_off: list[float] = []
         self.closed = False
         self.gate: asyncio.Event | None = None
+        self.silent = 0.0  # seconds
+        self.told: tuple[str, ...] = ("tokens 7",)
+        self.mute = False  # the core
 
     async def healthy(self) -> None:
         await self.models()
@@ -42,6 +45,17 @@ class Client:
         if self.away:
             raise EngineUnreachable("away")
         return dict(self.listed)
+
+    def silence(self) -> float:
+        return self.silent
+
+    async def counts(self) -> tuple[str, ...]:
+        return self.told
+
+    async def answers(self, served: str) -> None:
+        assert served == "base"
+        if self.mute:
+            raise EngineUnreachable("mute")
 
     def break_silent(self, seconds: float) -> int:
         self.broken_off.append(seconds)
@@ -234,6 +248,50 @@ async def test_an_engine_is_down_after_two_checks_that_failed_and_its_silent_cha
     client.away = False
     await there.check(one)
     assert (one.up, one.misses, one.settled) == (True, 0, False)
+
+
+async def test_an_engine_whose_core_hangs_is_down_until_it_answers_though_its_health_is_good() -> None:
+    one, other = engine(), engine("engine-1")
+    there, client = pool(one, other), client_of(one)
+    one.pulse.patience, client.silent, client.mute = 1e-9, 10.0, True
+    await there.check(one)
+    assert one.up  # its counts were seen for the first time
+    await there.check(one)
+    assert (one.up, client.broken_off) == (False, [SILENT_SECONDS])
+    await there.check(one)
+    assert (one.up, client.broken_off) == (False, [SILENT_SECONDS] * 2)
+    client.silent, client.mute = 0.0, False
+    await there.check(one)
+    assert one.up
+    assert one.pulse.patience >= 20.0
+
+
+async def test_an_engine_whose_counts_move_or_that_stands_alone_is_not_taken_for_hung() -> None:
+    one, other = engine(), engine("engine-1", up=False)
+    there, client = pool(one, other), client_of(one)
+    one.pulse.patience, client.silent = 1e-9, 10.0
+    for _ in range(3):
+        await there.check(one)
+    assert one.up  # nobody else could answer
+    other.up = True
+    for tokens in range(8, 12):
+        client.told = (f"tokens {tokens}",)
+        await there.check(one)
+    assert one.up
+
+
+async def test_a_hung_engine_that_goes_away_comes_back_as_another() -> None:
+    one, other = engine(), engine("engine-1")
+    there, client = pool(one, other), client_of(one)
+    one.pulse.patience, client.silent, client.mute = 1e-9, 10.0, True
+    for _ in range(2):
+        await there.check(one)
+    client.away, client.silent = True, 0.0
+    await there.check(one)
+    client.away = False
+    await there.check(one)
+    assert one.up
+    assert one.pulse.patience == 1e-9
 
 
 async def test_a_check_forgets_adapters_that_a_restart_lost_and_not_those_that_came_meanwhile() -> None:
