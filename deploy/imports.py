@@ -26,13 +26,14 @@ from feedback.errors import InvalidRecord
 from feedback.events import Comparison, Event, Message, Response, Vote
 
 Format: TypeAlias = Literal["preference", "binary", "sft", "oasst"]
+TOO_LONG = b"\0too long"  # stands for a line that was too long to be held in memory
 IMPORTED = "imported"  # the adapter and the arm that imported responses are logged with
 ROLES = ("system", "user", "assistant")
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A line that was left out."""
+    """A line that was left out, or something in it."""
 
     line: int  # from 1
     why: str
@@ -65,6 +66,8 @@ def events_of(lines: Iterable[bytes], form: str, origin: Origin) -> Iterator[lis
 
 def parsed(line: bytes) -> dict[str, Any]:
     """One JSON object. Raises InvalidRecord."""
+    if line == TOO_LONG:
+        raise InvalidRecord("line", "is too long to be read")
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError as error:

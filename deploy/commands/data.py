@@ -30,17 +30,26 @@ def import_file(
     file: Annotated[Path, typer.Argument(help="NDJSON, gzipped or not.")],
     form: Annotated[str, typer.Option("--format", help="preference, binary, sft or oasst.")],
     alias: Alias = "heed",
+    told: Annotated[
+        Path | None, typer.Option("--report", help="Write what was read and left out to this file, as JSON.")
+    ] = None,
 ) -> None:
-    """Bring in feedback that exists already; a file that is imported twice counts once."""
-    from deploy.import_file import import_feedback
+    """Bring in feedback that exists already. What was brought in before counts once, so an import that broke off is
+    begun again.
+    """
+    from deploy.import_file import SHOWN, import_feedback, write_report
 
     report = import_feedback(file, form, alias)
+    if told is not None:
+        write_report(report, told)
     print(report.summary())
-    for skipped in report.skipped[:20]:
+    for why, times in report.reasons()[:SHOWN]:
+        print(f"  {times} x {why}")
+    for skipped in report.skipped[:SHOWN]:
         print(f"  line {skipped.line}: {skipped.why}")
-    if len(report.skipped) > 20:
-        print(f"  … and {len(report.skipped) - 20} more")
-    if not report.lines:
+    if len(report.skipped) > SHOWN:
+        print(f"  … and {len(report.skipped) - SHOWN} more: --report FILE has them all")
+    if not report.records:
         raise typer.Exit(1)
 
 

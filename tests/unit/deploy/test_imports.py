@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deploy.import_file import import_lines, lines_of
+from deploy import import_file
+from deploy.import_file import import_lines, lines_of, write_report
 from deploy.imports import Origin, Skipped, events_of
-from deploy.oasst import tree_events
-from feedback.errors import InvalidRecord
-from feedback.events import Comparison, Event, Response, Vote
+from feedback.errors import InvalidRecord, StoreUnavailable
+from feedback.events import Comparison, Event, Response, Vote, encode
 from feedback.memory import MemoryEventLog
+from feedback.protocols import Appended
 
 ORIGIN = Origin("heed", 1000.0)
 
@@ -116,7 +118,7 @@ def test_a_file_that_is_imported_twice_counts_once() -> None:
         b"nonsense"
     ]
     first = import_lines(lines, "binary", ORIGIN, log)
-    assert (first.lines, first.responses, first.votes, first.repeats) == (450, 450, 450, 0)
+    assert (first.records, first.responses, first.votes, first.repeats) == (450, 450, 450, 0)
     assert [skipped.line for skipped in first.skipped] == [451]
     again = import_lines(lines, "binary", Origin("heed", 2000.0), log)
     assert (again.responses, again.votes, again.repeats) == (0, 0, 900)
@@ -131,71 +133,57 @@ def test_lines_are_read_from_gzip_too(tmp_path: Path) -> None:
         list(lines_of(tmp_path / "none"))
 
 
-def node(name: str, role: str, rank: int | None = None, *replies: Any, **more: Any) -> dict[str, Any]:
-    return {
-        "message_id": name,
-        "role": role,
-        "text": f"text of {name}",
-        "rank": rank,
-        "replies": list(replies),
-    } | more
+class DyingLog(MemoryEventLog):
+    """A log whose importer is killed when it has written for the third time, before it hears so."""
+
+    writes = 0
+
+    def append(self, events: Sequence[Event]) -> list[Appended]:
+        done = super().append(events)
+        self.writes += 1
+        if self.writes == 3:
+            raise StoreUnavailable("killed")
+        return done
 
 
-TREE = {
-    "message_tree_id": "t",
-    "tree_state": "ready_for_export",
-    "prompt": node(
-        "q",
-        "prompter",
-        None,
-        node("b", "assistant", 1),
-        node(
-            "a",
-            "assistant",
-            0,
-            node("q2", "prompter", None, node("c", "assistant", 0), node("d", "assistant", 0)),
-        ),
-        node("x", "assistant", 2, deleted=True),
-        node("y", "assistant", 3, review_result=False),
-        node("z", "assistant", None),
-    ),
-}
+def test_an_import_that_was_killed_is_begun_again_and_nothing_counts_twice() -> None:
+    lines = [line({"prompt": f"Hi {n}?", "chosen": "a", "rejected": "b"}) for n in range(1000)]
+    whole, log = MemoryEventLog(), DyingLog()
+    import_lines(lines, "preference", ORIGIN, whole)
+    with pytest.raises(StoreUnavailable):
+        import_lines(lines, "preference", ORIGIN, log)
+    again = import_lines(lines, "preference", ORIGIN, log)
+    assert (again.comparisons, again.responses, again.repeats) == (400, 800, 1800)
+    first, second = ([encode(entry.event) for entry in one.claim("c", 9999)] for one in (whole, log))
+    assert len(second) == 3000
+    assert sorted(second) == sorted(first)
 
 
-def test_ranked_siblings_of_a_tree_become_one_comparison_without_the_deleted() -> None:
-    (events,) = tree_events([line(TREE)], ORIGIN)
-    assert isinstance(events, list)
-    *responses, said = events
-    assert [response.text for response in responses if isinstance(response, Response)] == [
-        "text of a",
-        "text of b",
-    ]
-    assert isinstance(said, Comparison)
-    assert said.ranking == tuple((r.response_id,) for r in responses if isinstance(r, Response))
+def test_a_line_that_is_too_long_or_no_text_costs_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_file, "LINE_BYTES", 1000)
+    good = line({"prompt": "Hi?", "completion": "a", "label": True})
+    long = line({"prompt": "x" * 5000, "completion": "a", "label": True})
+    exact = good + b" " * (1000 - len(good))  # as long as may be, at the end of the file
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b"\n".join([good, long, b'{"prompt": "\xff\xfe"}', b'"\\ud800"', b"[" * 900, exact]))
+    report = import_lines(lines_of(file), "binary", ORIGIN, MemoryEventLog())
+    assert (report.records, report.votes, report.repeats) == (2, 1, 2)
+    assert [skipped.line for skipped in report.skipped] == [2, 3, 4, 5]
+    assert report.skipped[0].why == "line: is too long to be read"
+    assert all(skipped.why.startswith("line: is not JSON") for skipped in report.skipped[1:])
 
 
-def flat(tree: dict[str, Any], parent: str | None = None) -> list[dict[str, Any]]:
-    """The messages of a tree, one record each."""
-    replies = tree.pop("replies")
-    record = tree | {"parent_id": parent, "message_tree_id": "t", "tree_state": "ready_for_export"}
-    return [record] + [message for reply in replies for message in flat(reply, tree["message_id"])]
-
-
-def test_a_flat_file_means_the_same_as_the_tree() -> None:
-    messages = flat(json.loads(json.dumps(TREE["prompt"])))
-    assert list(tree_events(map(line, messages), ORIGIN)) == list(tree_events([line(TREE)], ORIGIN))
-
-
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"tree_state": "aborted_low_grade"}, "tree_state"),
-        ({"prompt": node("q", "prompter", None, node("a", "assistant", 0))}, "replies"),
-        ({"prompt": node("q", "robot")}, "role"),
-        ({"prompt": "q"}, "prompt"),
-    ],
-)
-def test_a_tree_that_teaches_nothing_is_skipped(change: dict[str, Any], field: str) -> None:
-    (found,) = tree_events([line(TREE | change)], ORIGIN)
-    assert isinstance(found, Skipped)
-    assert found.why.startswith(field)
+def test_a_report_tells_every_line_and_groups_the_reasons(tmp_path: Path) -> None:
+    lines = [b"x", line({"prompt": "Hi?", "completion": "a", "label": True}), b"[]", b"[]"]
+    report = import_lines(lines, "binary", ORIGIN, MemoryEventLog())
+    write_report(report, tmp_path / "told.json")
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert told["skipped"][1:] == [{"line": n, "why": "line: is not a JSON object"} for n in (3, 4)]
+    assert {name: told[name] for name in ("records", "responses", "votes", "comparisons", "labels", "repeats")} == {
+        "records": 1, "responses": 1, "votes": 1, "comparisons": 0, "labels": 0, "repeats": 0
+    }  # fmt: skip
+    assert report.reasons()[0] == ("line: is not a JSON object", 2)
+    with pytest.raises(InvalidRecord, match="cannot be written"):
+        write_report(report, tmp_path / "none" / "told.json")
