@@ -122,8 +122,9 @@ def _grown(messages: Mapping[str, Node], ended: str | None) -> Iterator[Tree | S
     for extra in roots[1:]:
         yield Skipped(extra.line, f"message {extra.message_id}: is a second root of its tree")
     for node in messages.values():
-        if node.parent_id in messages:
-            messages[node.parent_id].replies.append(node)
+        parent = messages.get(node.parent_id or "")
+        if parent is not None:
+            parent.replies.append(node)
         elif node.parent_id:
             yield Skipped(
                 node.line, f"message {node.message_id}: follows {node.parent_id}, which is not there"
@@ -175,11 +176,10 @@ def _fault(record: Mapping[str, Any]) -> str | None:
 
 def _labels(told: Any) -> dict[str, float]:
     """Name → mean score in [0, 1], of those that anybody gave. What is no such score is passed over."""
-    found = {}
+    found: dict[str, float] = {}
     for name, label in told.items() if isinstance(told, dict) else ():
-        value = label.get("value") if isinstance(label, dict) else None
-        number = type(value) in (int, float) and 0 <= value <= 1
-        if number and label.get("count") != 0:
+        value: Any = label.get("value") if isinstance(label, dict) else None
+        if type(value) in (int, float) and 0 <= value <= 1 and label.get("count") != 0:
             found[name] = float(value)
     return found
 
