@@ -22,6 +22,7 @@ from deploy.oasst_events import tree_events
 from feedback.errors import InvalidRecord
 from feedback.events import Comparison, Event, Label, Response
 from feedback.protocols import EventLog
+from feedback.redaction import Redaction, redaction_of
 
 AT_ONCE = 200  # records appended in one round trip
 SHOWN = 20  # lines and reasons that are told in the terminal
@@ -67,7 +68,8 @@ def import_feedback(file: Path, form: str, alias: str) -> Report:
 
     store = open_store()
     store.registry.alias(alias)
-    return import_lines(lines_of(file), form, Origin(alias, time.time()), store.log)
+    redact = Redaction(redaction_of(store.settings.redact))
+    return import_lines(lines_of(file), form, Origin(alias, time.time()), store.log, redact)
 
 
 def write_report(report: Report, file: Path) -> None:
@@ -78,16 +80,24 @@ def write_report(report: Report, file: Path) -> None:
         raise InvalidRecord(f"--report {file}", f"cannot be written ({error.strerror or error})") from error
 
 
-def import_lines(lines: Iterable[bytes], form: str, origin: Origin, log: EventLog) -> Report:
+def import_lines(
+    lines: Iterable[bytes], form: str, origin: Origin, log: EventLog, redact: Redaction | None = None
+) -> Report:
     """Append the events of every readable line, a group of records at a time."""
+    redact = redact or Redaction()
     report = Report()
     found = tree_events(lines, origin) if form == "oasst" else events_of(lines, form, origin)
     records = iter(found)
     while group := list(itertools.islice(records, AT_ONCE)):
         report.skipped += [item for item in group if isinstance(item, Skipped)]
         read = [item for item in group if not isinstance(item, Skipped)]
+<<<<<<< HEAD
         report.records += len(read)
         append(log, list(itertools.chain.from_iterable(read)), report)
+=======
+        report.lines += len(read)
+        append(log, [redact(event) for event in itertools.chain.from_iterable(read)], report)
+>>>>>>> e88bf9b (Personal data is taken out of texts before anything is stored; a step that fails keeps no text)
     return report
 
 

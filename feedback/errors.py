@@ -12,6 +12,7 @@ HeedError
 ├── UnknownRecord            no adapter, alias, experiment or key of that name
 ├── InvalidTransition        the state machine has no such edge
 ├── InvalidRecord            a record, file or field that does not parse; names the field
+├── RedactionFailed          a text could not be redacted: none of it may be stored
 └── LeaseLost                the fencing token is no longer the newest: stop, and write nothing
 """
 
@@ -81,6 +82,10 @@ class InvalidRecord(HeedError):
     def __init__(self, field: str, why: str) -> None:
         super().__init__(f"{field}: {why}")
         self.field, self.why = field, why
+
+
+class RedactionFailed(HeedError):
+    """A text could not be redacted."""
 
 
 class LeaseLost(HeedError):

@@ -65,6 +65,9 @@ TABLE: tuple[Metric, ...] = (
     _gateway("feedback_oldest_unclaimed_seconds", "gauge", "", "age of the oldest of them"),
     _gateway("events_dropped_total", "counter", "why", "responses that could not be logged; never votes"),
     _gateway(
+        "redactions_failed_total", "counter", "", "events stored without text: it could not be redacted"
+    ),
+    _gateway(
         "streams_broken_total", "counter", "result", "streams whose engine broke off: continued or ended"
     ),
     _gateway("requests_refused_total", "counter", "code", "requests refused by a limit or for want of a key"),

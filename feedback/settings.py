@@ -31,7 +31,10 @@ class StoreSettings(BaseSettings):
         gt=0,
         description="how long a response can be voted on; after it votes answer 410",
     )
-
+    redact: str = Field(
+        default="off",
+        description="takes personal data out of texts before they are stored: off, patterns, or module:callable",
+    )
     spool_max_bytes: int = Field(
         default=256 * 1024 * 1024, gt=0, description="size of the local spool used while Redis is away"
     )

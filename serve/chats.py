@@ -7,6 +7,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from feedback.events import Message, Response
+from feedback.redaction import Redaction
 from serve.asking import Asking
 from serve.chat_messages import logged_messages
 from serve.engines import Pool
@@ -31,8 +32,11 @@ class RecentPrompt:
 class Chats:
     """All chats of the process: ``asking`` their engines, and what came of it."""
 
-    def __init__(self, pool: Pool, writer: Writer, metrics: Metrics, limits: Limits) -> None:
+    def __init__(
+        self, pool: Pool, writer: Writer, metrics: Metrics, limits: Limits, redact: Redaction
+    ) -> None:
         self.asking = Asking(pool, metrics, limits)
+        self._redact = redact
         self._writer, self._metrics, self._limits = writer, metrics, limits
         self.recent_prompts: deque[RecentPrompt] = deque(maxlen=RECENT_PROMPTS)
         self.recent: OrderedDict[str, tuple[str, str]] = OrderedDict()  # response id → alias, adapter
@@ -43,28 +47,32 @@ class Chats:
         plan, request = record.plan, record.request
         self._metrics.chat_requests.labels(plan.alias, plan.arm, plan.adapter, code_label(record.code)).inc()
         if request.stored:
-            self._remember(record)
+            self.recent[record.response_id] = (record.plan.alias, record.plan.adapter)
+            if len(self.recent) > RECENT_RESPONSES:
+                self.recent.popitem(last=False)
+            if not self._redact.on:
+                self._remember(record)
         self._writer.forget(lambda: self._closing(record))
 
     def forget(self, subject: str) -> None:
         """Drop the subject's prompts from memory."""
-        kept = [prompt for prompt in self.recent_prompts if prompt.subject != subject]
+        kept = [prompt for prompt in list(self.recent_prompts) if prompt.subject != subject]
         self.recent_prompts = deque(kept, RECENT_PROMPTS)
 
     def _remember(self, record: Record) -> None:
-        """For votes that follow, which adapter it was; for raters, the prompt."""
-        self.recent[record.response_id] = (record.plan.alias, record.plan.adapter)
-        if len(self.recent) > RECENT_RESPONSES:
-            self.recent.popitem(last=False)
+        """The prompt, for raters."""
         messages = record.request.messages
         short = sum(len(one.get("content") or "") for one in messages) < RECENT_PROMPT_CHARACTERS
         if record.comparison_id is None and short and "tools" not in record.request.sampling:
-            prompt = RecentPrompt(record.plan.alias, record.subject, logged_messages(messages))
-            self.recent_prompts.append(prompt)
+            shown = self._redact.messages(logged_messages(messages))
+            if shown:
+                self.recent_prompts.append(RecentPrompt(record.plan.alias, record.subject, shown))
 
     def _closing(self, record: Record) -> Response:
         """Runs in the writer's thread."""
         event = record.event()
+        if record.request.stored and self._redact.on:  # that takes its time: not where others stream
+            self._remember(record)
         if record.caller is not None:
             self._limits.charge(record.caller, event.prompt_tokens + event.completion_tokens)
         adapter = record.plan.adapter

@@ -20,6 +20,7 @@ from feedback.log import RedisEventLog
 from feedback.memory import MemoryQuotas
 from feedback.protocols import EventLog, Quotas, Registry
 from feedback.quotas import RedisQuotas
+from feedback.redaction import Redaction, redaction_of
 from feedback.registry import RedisRegistry
 from feedback.spool import Spool
 from feedback.store import connect
@@ -133,6 +134,7 @@ async def running(settings: GatewaySettings, stores: Stores | None = None) -> As
 def _build(
     settings: GatewaySettings, stores: Stores, metrics: Metrics, session: aiohttp.ClientSession
 ) -> Gateway:
+    redact = Redaction(redaction_of(settings.redact), metrics.redactions_failed.inc)
     secrets = Secrets.load(settings.root / "secret")
     snapshot = Snapshot(stores.registry, settings.default_alias, settings.run_dir / "keys.json")
     key = settings.engine_key.get_secret_value()
@@ -157,6 +159,7 @@ def _build(
         metrics,
         places=settings.writer_queue,
         retry_seconds=settings.store_retry_seconds,
+        redact=redact,
     )
     limits = Limits(
         settings, metrics, stores.quotas, engines_up=lambda: sum(engine.up for engine in pool.engines)
@@ -173,7 +176,7 @@ def _build(
         pool=pool,
         discovery=Discovery(pool, settings.engines, engine),
         writer=writer,
-        chats=Chats(pool, writer, metrics, limits),
+        chats=Chats(pool, writer, metrics, limits, redact),
         keeper=Keeper(pool, snapshot, stores.registry, settings, metrics),
         limits=limits,
     )

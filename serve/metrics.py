@@ -64,6 +64,7 @@ class Metrics:
             "feedback_oldest_unclaimed_seconds", "age of the oldest event not yet archived", LAST
         )
         self.events_dropped = self._counter("events_dropped", "responses that could not be logged", "why")
+        self.redactions_failed = self._counter("redactions_failed", "events stored without text")
         self.swaps = self._counter("swaps", "adapters made ready, or not", "result")
         self.swap_duration = self._histogram(
             "swap_duration_seconds", "record seen to proved on an engine", WHOLE

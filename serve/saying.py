@@ -51,6 +51,7 @@ class Kept:
     code: int  # 201 new, 200 said before or replaces what was said, 202 waits on the local disk
     status: Literal["stored", "spooled"]
     repeat: bool  # nothing was written
+    event: Event  # as it is kept, which may be without personal data
 
 
 async def say(gateway: Gateway, event: Event) -> Kept:
@@ -58,8 +59,8 @@ async def say(gateway: Gateway, event: Event) -> Kept:
     written = await gateway.writer.write(event)
     said_before = written.appended.status
     if written.status == "spooled":
-        return Kept(202, "spooled", False)
-    return Kept(201 if said_before == "new" else 200, "stored", said_before == "repeat")
+        return Kept(202, "spooled", False, written.event)
+    return Kept(201 if said_before == "new" else 200, "stored", said_before == "repeat", written.event)
 
 
 async def say_once(gateway: Gateway, event: Vote | Comparison | Label, request: Request) -> Kept:
@@ -69,8 +70,9 @@ async def say_once(gateway: Gateway, event: Vote | Comparison | Label, request: 
         for one in await run_in_threadpool(gateway.log.sayings, event.feedback_id):
             if (
                 one.event_id == event.event_id
-                and isinstance(one, type(event))
-                and content(one) != content(event)
+                and isinstance(one, Vote | Comparison | Label)
+                and isinstance(kept.event, type(one))
+                and content(one) != content(kept.event)
             ):
                 raise reused()
     return kept

@@ -38,6 +38,7 @@ class Written:
 
     status: Literal["stored", "spooled"]
     appended: Appended
+    event: Event  # as it is kept: redacted
 
 
 @dataclass(slots=True)
@@ -50,9 +51,17 @@ class Writer:
     """Owns the thread; ``start`` and ``close`` bracket its life."""
 
     def __init__(
-        self, log: EventLog, spool: Spool, metrics: Metrics, *, places: int, retry_seconds: float
+        self,
+        log: EventLog,
+        spool: Spool,
+        metrics: Metrics,
+        *,
+        places: int,
+        retry_seconds: float,
+        redact: Callable[[Event], Event] = lambda event: event,
     ) -> None:
         self._log, self._spool, self._metrics = log, spool, metrics
+        self._redact = redact  # every event goes through it before it is kept anywhere
         self._draining = Draining(log, spool, metrics, retry_seconds=retry_seconds)
         self._queue: queue.Queue[_Waiting | None] = queue.Queue(places)
         self._hurry = threading.Event()  # somebody waits: no gathering
@@ -149,7 +158,7 @@ class Writer:
     def _made(self, waiting: _Waiting) -> Event | None:
         """The event; None when a fault of ours is in the making: the others of its group are written all the same."""
         try:
-            return waiting.make()
+            return self._redact(waiting.make())
         except Exception as error:
             logger.exception("an event could not be made")
             self._fail([waiting], error)
@@ -160,7 +169,7 @@ class Writer:
         with self._draining.order:
             if not self._draining.away:
                 try:
-                    return [Written("stored", one) for one in self._log.append(events)]
+                    return _written("stored", self._log.append(events), events)
                 except StoreUnavailable:
                     self._draining.lost()
             return self._set_by(events)
@@ -170,10 +179,16 @@ class Writer:
         served = [isinstance(event, Response) for event in events]
         try:
             share = RESPONSES_SHARE if any(served) else 1.0
-            return [Written("spooled", one) for one in self._spool.append(events, share)]
+            return _written("spooled", self._spool.append(events, share), events)
         except SpoolFull:
             if all(served) or not any(served):
                 raise
         said = [event for event, is_served in zip(events, served, strict=True) if not is_served]
-        kept = iter(self._spool.append(said))
-        return [None if is_served else Written("spooled", next(kept)) for is_served in served]
+        kept = iter(_written("spooled", self._spool.append(said), said))
+        return [None if is_served else next(kept) for is_served in served]
+
+
+def _written(
+    status: Literal["stored", "spooled"], appended: Sequence[Appended], events: Sequence[Event]
+) -> list[Written]:
+    return [Written(status, one, event) for one, event in zip(appended, events, strict=True)]

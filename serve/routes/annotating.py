@@ -61,7 +61,9 @@ async def _unseen(parts: Gateway, alias: str, rater: str) -> tuple[Message, ...]
     except StoreUnavailable:
         seen = []
     known = set(seen)
-    prompts = [prompt.messages for prompt in reversed(parts.chats.recent_prompts) if prompt.alias == alias]
+    prompts = [
+        prompt.messages for prompt in reversed(list(parts.chats.recent_prompts)) if prompt.alias == alias
+    ]
     found = _first(prompts, known)
     if found is None:
         guidelines = parts.table.alias(alias).guidelines

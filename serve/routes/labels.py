@@ -59,6 +59,7 @@ async def report(body: ReportBody, request: Request, caller: ChatCaller, parts: 
         alias=await parts.alias_of(body.response_id),
     )
     kept = await say(parts, event)
+    event = replace(event, comment=getattr(kept.event, "comment", None))  # as it is kept
     if kept.repeat:
         event = await run_in_threadpool(_as_said_before, parts, event)
     return json_answer(_shown(event, kept.status), kept.code)
