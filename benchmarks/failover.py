@@ -1,16 +1,18 @@
 """An engine is killed in the midst of greedy streams: does every reply end, and with the same text?
 
-    python -m benchmarks.failover --rounds 3 --streams 100 --at-once 16
+    python -m benchmarks.failover --rounds 3 --hangs 1 --streams 100 --at-once 16
 
 Two real float32 vLLM engines with the starter model and an adapter, one gateway. Each prompt is first answered with
 nobody else about; then, as a control, a hundred streams without a kill; then rounds of a hundred in which one engine
 after the other is killed with SIGKILL while replies come from it. A reply is complete when it is a 200 that ends with
 a finish and `[DONE]` and holds no error; the same when its text is what the same adapter said alone. The engine that
 was killed is started again, and is measured from healthy to holding the adapter before the next round begins.
+At last rounds in which only its core is stopped, with SIGSTOP: its health stays good, and it says nothing any more.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import itertools
 import json
@@ -21,7 +23,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,8 @@ import aiohttp
 from benchmarks.results import Figure, Row, parser_of
 from benchmarks.stage import Stage, stage
 from benchmarks.swaps import PROMPTS, said
-from tests.servers import wait_until
+from serve.pulse import PATIENCE_SECONDS
+from tests.servers import MortalEngine, wait_until
 
 DESCRIPTION = "an engine killed in 100 greedy streams: replies that end, and with the same text"
 GREEDY = {"temperature": 0, "max_tokens": 96}
@@ -154,8 +157,10 @@ def judged(replies: Sequence[Reply], alone: Alone, killed: str = "", when: float
     }
 
 
-async def killing(at: Stage, number: int, streams: Streams, alone: Alone) -> Row:
-    """One round: an engine dies when some replies have ended and others have begun."""
+async def breaking(
+    at: Stage, number: int, streams: Streams, alone: Alone, how: Callable[[MortalEngine], None]
+) -> Row:
+    """One round: an engine dies or hangs when some replies have ended and others have begun."""
     running = asyncio.create_task(streams.run())
     enough = random.randint(20, 60)
     while len(streams.replies) < enough:
@@ -163,7 +168,7 @@ async def killing(at: Stage, number: int, streams: Streams, alone: Alone) -> Row
         await asyncio.sleep(0.005)
     await asyncio.sleep(random.uniform(0.0, 0.2))
     when = time.monotonic()
-    at.engines[number].kill()
+    how(at.engines[number])
     await running
     return judged(streams.replies, alone, f"engine-{number}", when)
 
@@ -190,15 +195,26 @@ def listed(models_url: str) -> set[str]:
         return {model["id"] for model in json.load(reply)["data"]}
 
 
-def measure(at: Stage, rounds: int, count: int, at_once: int) -> list[Row]:
+def measure(at: Stage, told: argparse.Namespace) -> list[Row]:
     """The control, then the rounds."""
+
+    def streams() -> Streams:
+        return Streams(at, told.streams, told.at_once)
+
     alone = asyncio.run(speaking_alone(at))
-    calm = Streams(at, count, at_once)
+    calm = streams()
     asyncio.run(calm.run())
     rows = [{"killed": "none", **judged(calm.replies, alone)}]
-    for number in (turn % 2 for turn in range(rounds)):
-        row = asyncio.run(killing(at, number, Streams(at, count, at_once), alone))
-        rows.append({"killed": f"engine-{number}", **row, "adapter_back_seconds": coming_back(at, number)})
+    print(rows[-1], file=sys.stderr, flush=True)
+    for turn in range(told.rounds + told.hangs):
+        number, kills = turn % 2, turn < told.rounds
+        how = MortalEngine.kill if kills else MortalEngine.hang
+        row = asyncio.run(breaking(at, number, streams(), alone, how))
+        if not kills:
+            at.engines[number].kill()
+        back = coming_back(at, number)
+        rows.append({"killed" if kills else "hung": f"engine-{number}", **row, "adapter_back_seconds": back})
+        print(rows[-1], file=sys.stderr, flush=True)
     return rows
 
 
@@ -206,21 +222,22 @@ def run(arguments: Sequence[str]) -> list[Row]:
     """Parse and measure; a row a round."""
     parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--hangs", type=int, default=1, help="rounds in which a core hangs")
     parser.add_argument("--streams", type=int, default=100)
     parser.add_argument("--at-once", type=int, default=16)
     told = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder, stage(Path(folder), 1, engines=2) as at:
-        return measure(at, told.rounds, told.streams, told.at_once)
+        return measure(at, told)
 
 
 def figures(rows: Sequence[Row]) -> list[Figure]:
     """Over all rounds in which an engine was killed."""
-    calm = next(row for row in rows if row["killed"] == "none")
-    killed = [row for row in rows if row["killed"] != "none"]
-    total = {
-        name: sum(row[name] for row in killed) for name in ("streams", "complete", "same", "interrupted")
-    }
-    return [
+    calm = next(row for row in rows if row.get("killed") == "none")
+    killed = [row for row in rows if row.get("killed", "none") != "none"]
+    hung = [row for row in rows if "hung" in row]
+    names = ("streams", "complete", "same", "interrupted")
+    total, stalled = ({name: sum(row[name] for row in some) for name in names} for some in (killed, hung))
+    lines = [
         Figure(
             f"engine killed in {calm['streams']} greedy streams, {len(killed)} times: complete; same text",
             f"{total['complete']} of {total['streams']}; {total['same']}",
@@ -233,6 +250,17 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
             "vLLM alone forgets it",
         ),
     ]
+    if hung:
+        lines.append(
+            Figure(
+                "an engine's core hangs and its health stays good: complete; same text",
+                f"{stalled['complete']} of {stalled['streams']}; {stalled['same']}",
+                f"{stalled['interrupted']} were coming from it, held up "
+                f"{max(row['longest_pause_ms'] for row in hung) / 1000:.0f} s at most (HEED_ENGINE_STALL_SECONDS is "
+                f"{PATIENCE_SECONDS:.0f})",
+            )
+        )
+    return lines
 
 
 if __name__ == "__main__":

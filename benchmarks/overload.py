@@ -42,7 +42,6 @@ TIMED_OUT = 408
 LONGEST = 30.0  # seconds; a reply that takes longer has timed out
 OVERLOAD = 3.0  # of the capacity
 UNBOUNDED = {"HEED_SUBJECT_RATE": "0", "HEED_SUBJECT_CHATS": "0"}  # each key stands for many people here
-ONE_CORE = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # as `heed up` does on two cores
 
 
 @dataclass
@@ -202,7 +201,6 @@ def run(arguments: Sequence[str]) -> list[Row]:
                 "HEED_LOW_SHARE": str(told.low),
                 **UNBOUNDED,
             },
-            engine=ONE_CORE,
         ) as at,
     ):
         registry = RedisRegistry(connect(at.redis_url))

