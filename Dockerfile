@@ -38,5 +38,6 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=180s --retries=3 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health', timeout=4)"]
 ENTRYPOINT ["python", "-m", "vllm.entrypoints.openai.api_server", "--served-model-name", "base", "--host", "0.0.0.0", "--port", "8000", \
     "--enable-lora", "--max-loras", "4", "--max-cpu-loras", "16", "--max-lora-rank", "16", \
-    "--scheduling-policy", "priority", "--logprobs-mode", "processed_logprobs"]
+    "--scheduling-policy", "priority", "--logprobs-mode", "processed_logprobs", \
+    "--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
 CMD ["--model", "/app/deploy/starter", "--max-model-len", "2048", "--enforce-eager"]

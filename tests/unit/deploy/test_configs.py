@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy import engine
 from deploy.settings import LaunchSettings
 from deploy.settings_table import rows
 from feedback.metrics import SERIES
@@ -261,6 +262,58 @@ def test_engines_take_what_the_gateway_takes_for_granted() -> None:
     ):
         assert said in gpu
         assert said in documents(DEPLOY / "compose" / "compose.gpu.yaml")[0]["services"]["engine"]["command"]
+
+
+def flags(words: list[str]) -> dict[str, str]:
+    """Flag → its value, empty where it has none; the last one counts, as it does for vLLM."""
+    found: dict[str, str] = {}
+    newest = ""
+    for word in words:
+        if word.startswith("--"):
+            newest, _, found_value = word.partition("=")
+            found[newest] = found_value
+        else:
+            found[newest] = word
+    return found
+
+
+def shipped_engines() -> dict[str, dict[str, str]]:
+    """The engine of each shipped file → what it is started with, as its own settings fill it in."""
+    entry = (ROOT / "Dockerfile").read_text().split("AS engine-cpu")[1].split("ENTRYPOINT ")[1]
+    image = json.loads(entry.partition("]")[0].replace("\\\n", "") + "]")[3:]
+    pod = resource("StatefulSet", "engine")["spec"]["template"]["spec"]["containers"][0]
+    gpu = documents(KUBERNETES / "gpu" / "engine.yaml")[0]["spec"]["template"]["spec"]["containers"][0]
+    compose = documents(COMPOSE)[0]["services"]["engine"]["command"]
+    compose_gpu = documents(DEPLOY / "compose" / "compose.gpu.yaml")[0]["services"]["engine"]["command"]
+    data = resource("ConfigMap", "heed-settings")["data"]
+    named = {f"$({one['name']})": data[one["name"]] for one in pod["env"] if one["name"] in data}
+
+    def filled(words: list[str]) -> dict[str, str]:
+        text = [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", word) for word in words]
+        return flags([re.sub(r"\$\(\w+\)", lambda name: named[name.group()], word) for word in text])
+
+    return {
+        "compose": filled([*image, *compose]),
+        "compose on a GPU": filled(compose_gpu),
+        "kubernetes": filled([*image, *pod["args"]]),
+        "kubernetes on a GPU": filled(gpu["args"]),
+    }
+
+
+@pytest.mark.parametrize("where", ["compose", "compose on a GPU", "kubernetes", "kubernetes on a GPU"])
+def test_a_shipped_engine_is_started_as_heed_up_starts_its_own(where: str) -> None:
+    own = flags(engine.arguments(8000, LaunchSettings()))
+    elsewhere = {"--model", "--host", "--max-model-len"}  # theirs to say
+    ours_alone = {
+        "--disable-log-stats",  # Prometheus asks shipped engines for what they measured
+        "--enforce-eager",
+        "--distributed-executor-backend",  # a faster start on the CPU of a laptop
+        "--gpu-memory-utilization",  # a trainer shares the GPU of one machine
+    }
+    assert {"--enable-auto-tool-choice", "--tool-call-parser"} <= own.keys()
+    for flag in own.keys() - elsewhere - ours_alone:
+        assert shipped_engines()[where].get(flag) == own[flag], flag
+    assert elsewhere - {"--max-model-len"} <= shipped_engines()[where].keys()
 
 
 def test_only_gateways_reach_the_engines() -> None:
