@@ -109,6 +109,11 @@ def fence(name: str) -> str:
     return f"{P}:fence:{name}"
 
 
+def held(holder: str) -> str:
+    """(lua) Hash gateway → "chats at-milliseconds" of one key; seconds; gateway writes and reads."""
+    return f"{P}:held:{holder}"
+
+
 def bucket(name: str) -> str:
     """Hash {level, at}: units left at that time (ms); until it is full again; gateway writes and reads."""
     return f"{P}:bucket:{name}"

@@ -236,7 +236,7 @@ class KeyRecord:
     requests_per_minute: float | None = None  # chats
     tokens_per_minute: float | None = None  # of prompts and replies
     tokens_per_day: float | None = None
-    max_concurrent: int | None = None  # chats at once, in each gateway process
+    max_concurrent: int | None = None  # chats at once, in all gateways
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,19 +250,31 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """The chats in flight that one key has in one gateway."""
+
+    holder: str  # the key's id
+    chats: int  # 0 only asks
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """The buckets and the chats of all gateways together."""
 
     levels: tuple[float, ...]  # units left, in the order of the uses; below 0: taken in advance
     elsewhere: int  # chats in flight in the other gateways that told within the last GATEWAY_SECONDS
+    held: tuple[int, ...] = ()  # chats of each holder in those gateways, in the order of the holds
 
 
 class Quotas(Protocol):
     """Token buckets that all gateways share. A bucket that was never used is full."""
 
-    def settle(self, gateway: str, in_flight: int, uses: Sequence[Use]) -> Settled:
-        """Take what was used and say what is left, in one round trip. What is taken is never refused: a
-        bucket may fall below 0 and fills from there. Raises StoreUnavailable.
+    def settle(
+        self, gateway: str, in_flight: int, uses: Sequence[Use], holds: Sequence[Hold] = ()
+    ) -> Settled:
+        """Take what was used and say what is left and who holds what, in one round trip. What is taken is never
+        refused: a bucket may fall below 0 and fills from there. A hold stands for GATEWAY_SECONDS or until it is
+        told anew. Raises StoreUnavailable.
         """
 
 

@@ -1,25 +1,35 @@
--- Settles what one gateway took from the shared buckets; see quotas.py.
--- KEYS[1] the gateways, KEYS[2…] one bucket each; ARGV: gateway, its chats in flight, the milliseconds for which
--- a gateway counts, then rate (a second), burst and used of each bucket. Time is the server's.
+-- Settles what one gateway took from the shared buckets, and tells who holds how many chats; see quotas.py.
+-- KEYS[1] the gateways, then one for each bucket, then one for each holder; ARGV: gateway, its chats in flight, the
+-- milliseconds for which a gateway counts, the number of buckets, then rate (a second), burst and used of each bucket,
+-- then the chats of each holder. Time is the server's.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local gateway, life, buckets = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 
-local elsewhere = 0
-local told = redis.call('HGETALL', KEYS[1])
-for i = 1, #told, 2 do
-  local chats, at = string.match(told[i + 1], '(%d+) (%d+)')
-  if now - tonumber(at) > tonumber(ARGV[3]) then
-    redis.call('HDEL', KEYS[1], told[i])
-  elseif told[i] ~= ARGV[1] then
-    elsewhere = elsewhere + tonumber(chats)
+-- What the others told of the hash, without those that have fallen silent; then writes what this one tells.
+local function others(key, chats, keep)
+  local sum = 0
+  local told = redis.call('HGETALL', key)
+  for i = 1, #told, 2 do
+    local theirs, at = string.match(told[i + 1], '(%d+) (%d+)')
+    if now - tonumber(at) > life then
+      redis.call('HDEL', key, told[i])
+    elseif told[i] ~= gateway then
+      sum = sum + tonumber(theirs)
+    end
   end
+  if tonumber(chats) > 0 or keep then
+    redis.call('HSET', key, gateway, string.format('%d %.0f', chats, now))
+    redis.call('PEXPIRE', key, life)
+  else
+    redis.call('HDEL', key, gateway)
+  end
+  return sum
 end
-redis.call('HSET', KEYS[1], ARGV[1], string.format('%d %.0f', ARGV[2], now))
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
 
-local answer = { tostring(elsewhere) }
-for i = 2, #KEYS do
-  local first = 3 * i - 2
+local answer = { tostring(others(KEYS[1], ARGV[2], true)) }
+for i = 2, buckets + 1 do
+  local first = 3 * i - 1
   local rate, burst, used = tonumber(ARGV[first]), tonumber(ARGV[first + 1]), tonumber(ARGV[first + 2])
   local stood = redis.call('HMGET', KEYS[i], 'level', 'at')
   local level = burst
@@ -33,5 +43,8 @@ for i = 2, #KEYS do
     redis.call('PEXPIRE', KEYS[i], math.max(1, math.ceil((burst - level) / rate * 1000)))
   end
   answer[i] = string.format('%.6f', level)
+end
+for i = buckets + 2, #KEYS do
+  answer[i] = tostring(others(KEYS[i], ARGV[2 * buckets + 3 + i], false))
 end
 return answer

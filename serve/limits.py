@@ -21,6 +21,7 @@ from feedback.protocols import Quotas
 from serve.auth import Caller
 from serve.buckets import Buckets, Quota, whole_seconds
 from serve.errors import GatewayError, TooMany
+from serve.holds import Holds
 from serve.meters import KeyMeters, Meter, headers_of
 from serve.metrics import Metrics
 from serve.places import Bounds, Places
@@ -49,6 +50,7 @@ class Limits:
         )
         self.places = Places(Bounds.of(settings), engines_up, clock)
         self._wake = asyncio.Event()
+        self._holds = Holds(self.places.held, clock, early=self._wake.set)
         self._meters = KeyMeters(settings)
         self._buckets = Buckets(clock, early=self._wake.set)
         self._charges: deque[tuple[Caller, int]] = deque()  # appended by the writer's thread
@@ -112,21 +114,25 @@ class Limits:
         self._charge()
         self._wake.clear()
         uses, in_flight = self._buckets.untold(TOLD_AT_ONCE), self.places.in_flight
-        if not uses and in_flight == self._said and self._clock() - self._said_at < STILL_SECONDS:
+        still = in_flight == self._said and not self._holds.news
+        if not uses and still and self._clock() - self._said_at < STILL_SECONDS:
             return
-        if not (uses or in_flight or self._said_busy):
+        if not (uses or in_flight or self._said_busy or self._holds.news):
             self.places.elsewhere = 0  # an idle gateway says nothing and hears nothing
             return
+        holds = self._holds.untold()
         try:
-            settled = await asyncio.to_thread(self._quotas.settle, self._name, in_flight, uses)
+            settled = await asyncio.to_thread(self._quotas.settle, self._name, in_flight, uses, holds)
         except StoreUnavailable:
             if self._store_up:
                 logger.warning("the store is away: each gateway holds the limits alone")
             self._store_up, self.places.elsewhere = False, 0
+            self._holds.heard((), ())
             return
         self._store_up, self._said_busy = True, in_flight > 0
         self._said, self._said_at = in_flight, self._clock()
         self.places.elsewhere = settled.elsewhere
+        self._holds.heard(holds, settled.held)
         names = (use.bucket for use in uses)
         self._buckets.told(dict(zip(names, settled.levels, strict=True)))
 
@@ -150,7 +156,8 @@ class Limits:
         """Whose places they are. Raises TooMany when one has all it may."""
         own = caller.record.max_concurrent if caller.record is not None else 0
         most = self._settings.key_chats if own is None else own
-        self.places.check_holder(caller.key_id, most, responses, "the key", "--max-concurrent")
+        elsewhere = self._holds.ask(caller.key_id) if most else 0
+        self.places.check_holder(caller.key_id, most, responses, "the key", "--max-concurrent", elsewhere)
         most = self._settings.subject_chats
         self.places.check_holder(subject, most, responses, "the user", "HEED_SUBJECT_CHATS")
         return caller.key_id, subject

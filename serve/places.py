@@ -58,12 +58,20 @@ class Places:
         self._full = max(1, self.in_flight + self.elsewhere - 1)
         self._full_until = self._clock() + FULL_SECONDS
 
-    def check_holder(self, holder: str, most: int, count: int, who: str, mend: str) -> None:
-        """Raises TooMany when the key or subject would hold more than ``most``; 0: any."""
-        if most and self._held[holder] + count > most:
+    def held(self, holder: str) -> int:
+        """The places of a key or a subject in this process."""
+        return self._held[holder]
+
+    def check_holder(
+        self, holder: str, most: int, count: int, who: str, mend: str, elsewhere: int = 0
+    ) -> None:
+        """Raises TooMany when the key or subject would hold more than ``most``, with what it has in other
+        gateways; 0: any.
+        """
+        busy = self._held[holder] + elsewhere
+        if most and busy + count > most:
             raise TooMany(
-                f"{who} has {self._held[holder]} chats in flight and may have {most}: "
-                f"wait for one to end, or raise {mend}",
+                f"{who} has {busy} chats in flight and may have {most}: wait for one to end, or raise {mend}",
                 code="too_many_chats",
                 retry_after=self._wait(count, most),
             )

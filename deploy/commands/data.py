@@ -86,7 +86,7 @@ def create(
     tokens_per_minute: Annotated[float | None, typer.Option(help="Of prompts and replies; 0: any.")] = None,
     tokens_per_day: Annotated[float | None, typer.Option(help="Of prompts and replies; 0: any.")] = None,
     max_concurrent: Annotated[
-        int | None, typer.Option(help="Chats at once, in each gateway process; 0: any.")
+        int | None, typer.Option(help="Chats at once, in all gateways together; 0: any.")
     ] = None,
 ) -> None:
     """Make a key and print it: it is shown this once. With the first key, every caller needs one. A limit that is

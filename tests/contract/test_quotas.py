@@ -9,7 +9,7 @@ import redis
 
 from feedback import keys
 from feedback.memory import MemoryQuotas
-from feedback.protocols import Quotas, Use
+from feedback.protocols import Hold, Quotas, Use
 from feedback.quotas import RedisQuotas
 
 
@@ -57,6 +57,35 @@ def test_chats_of_other_gateways_are_added_up(quotas: Quotas) -> None:
     assert quotas.settle("three", 0, []).elsewhere == 7
     assert quotas.settle("one", 5, []).elsewhere == 4
     assert quotas.settle("two", 4, []).elsewhere == 5
+
+
+def test_the_chats_of_a_key_are_added_up_over_the_other_gateways(quotas: Quotas) -> None:
+    assert quotas.settle("one", 3, [], [Hold("k-1", 2), Hold("k-2", 1)]).held == (0, 0)
+    assert quotas.settle("two", 4, [], [Hold("k-2", 0), Hold("k-1", 4)]).held == (1, 2)
+    assert quotas.settle("three", 0, [], [Hold("k-1", 0)]).held == (6,)
+    assert quotas.settle("one", 1, [], [Hold("k-1", 0)]).held == (4,)
+    assert quotas.settle("two", 4, [], [Hold("k-1", 4), Hold("k-3", 0)]).held == (0, 0)
+
+
+def test_buckets_and_holds_are_told_together_and_answered_each_in_order(quotas: Quotas) -> None:
+    quotas.settle("one", 5, [], [Hold("k-1", 5), Hold("k-2", 7)])
+    uses = [Use("a", 0.001, 10, 1), Use("b", 0.001, 20, 2)]
+    told = quotas.settle("two", 0, uses, [Hold("k-1", 0), Hold("k-2", 0), Hold("k-3", 1)])
+    assert told.levels == pytest.approx((9, 18), abs=0.01)
+    assert told.held == (5, 7, 0)
+    assert told.elsewhere == 5
+
+
+def test_a_hold_leaves_the_server_when_it_ends_and_when_its_gateway_falls_silent(store: redis.Redis) -> None:
+    quotas = RedisQuotas(store)
+    quotas.settle("g", 1, [], [Hold("k-1", 1)])
+    assert 0 < store.pttl(keys.held("k-1")) <= 3000
+    quotas.settle("g", 1, [], [Hold("k-1", 0)])
+    assert not store.exists(keys.held("k-1"))
+    long_ago = int(time.time() * 1000) - 3100
+    store.hset(keys.held("k-1"), mapping={"silent": f"4 {long_ago}", "other": f"2 {long_ago + 3000}"})
+    assert quotas.settle("g", 0, [], [Hold("k-1", 0)]).held == (2,)
+    assert store.hkeys(keys.held("k-1")) in ([b"other"], ["other"])
 
 
 def test_a_bucket_that_is_full_again_leaves_the_server(store: redis.Redis) -> None:

@@ -191,3 +191,33 @@ async def test_processes_hold_a_keys_rate_together_and_each_alone_without_the_st
             seen = await offered(urls, alone, 3.0)
             assert set(seen) == {200, 429}
             assert seen[200] == pytest.approx(2 * (60 + 3), abs=4)
+
+
+async def test_processes_hold_a_keys_chats_at_once_together(
+    tmp_path: Path, valkey_url: str, store: redis.Redis, fake: FakeEngine
+) -> None:
+    _, key = create_key(RedisRegistry(connect(valkey_url)), Terms(["chat"], max_concurrent=3))
+    headers, asked = {"Authorization": f"Bearer {key}"}, {"json": CHAT}
+    fake.wait_before_first = 60.0
+    async with (
+        gateways(tmp_path, 2, valkey_url, fake.url) as (one, two),
+        aiohttp.ClientSession(headers=headers) as session,
+    ):
+
+        async def chat(url: str) -> tuple[int, str]:
+            async with session.post(f"{url}/v1/chat/completions", **asked) as answer:  # type: ignore[arg-type]
+                return answer.status, (await answer.json()).get("error", {}).get("message", "")
+
+        held = [asyncio.create_task(chat(url)) for url in (one, one, two)]
+        await until(lambda: len(fake.bodies) == 3)
+        await asyncio.sleep(1.5)  # what tells nothing new tells once a second
+        for url in (one, two):
+            status, said = await chat(url)
+            assert status == 429
+            assert said.startswith("the key has 3 chats in flight and may have 3")
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+        fake.wait_before_first = 0.0
+        await asyncio.sleep(1.5)
+        assert [(await chat(url))[0] for url in (one, two)] == [200, 200]

@@ -11,7 +11,7 @@ import pytest
 
 from feedback.errors import StoreUnavailable
 from feedback.memory import MemoryQuotas
-from feedback.protocols import KeyRecord, Quotas, Settled, Use
+from feedback.protocols import Hold, KeyRecord, Quotas, Settled, Use
 from serve.auth import SCOPES, Caller
 from serve.errors import TooMany, Unavailable
 from serve.limits import Limits
@@ -40,7 +40,9 @@ def asked(there: Limits, who: Caller, subject: str = "s-1", responses: int = 1) 
 class Away:
     """A store that is not there."""
 
-    def settle(self, gateway: str, in_flight: int, uses: Sequence[Use]) -> Settled:
+    def settle(
+        self, gateway: str, in_flight: int, uses: Sequence[Use], holds: Sequence[Hold] = ()
+    ) -> Settled:
         raise StoreUnavailable("away")
 
 
@@ -177,6 +179,105 @@ async def test_gateways_hear_of_each_others_chats_and_forget_a_silent_one() -> N
         assert two.places.elsewhere == 0
 
 
+async def test_a_keys_chats_at_once_are_counted_over_the_gateways() -> None:
+    now = [10.0]
+    store = MemoryQuotas(lambda: now[0])
+    one, two = limits(now, store), limits(now, store)
+    who, other = caller(max_concurrent=3), caller(max_concurrent=0)
+    with one.chat(who, "s-1", 2):
+        await one.tell()
+        with two.chat(who, "s-1"):  # of which nothing was heard yet
+            await two.tell()
+            with pytest.raises(TooMany, match="has 3 chats in flight and may have 3"):
+                asked(two, who)
+            asked(two, other)
+            await one.tell()
+            with pytest.raises(TooMany):
+                asked(one, who)
+        await two.tell()
+        now[0] = 11.0
+        await one.tell()
+        asked(one, who)
+    await one.tell()
+    now[0] = 12.0
+    await two.tell()
+    asked(two, who, responses=3)
+
+
+async def test_what_was_heard_of_a_keys_chats_long_ago_refuses_nobody() -> None:
+    now = [10.0]
+    store = MemoryQuotas(lambda: now[0])
+    one, two, who = limits(now, store), limits(now, store), caller(max_concurrent=1)
+    with one.chat(who, "s-1"):
+        asked(two, who)
+        await one.tell()
+        await two.tell()
+        with pytest.raises(TooMany):
+            asked(two, who)
+    now[0] = 11.5
+    asked(two, who)
+
+
+async def test_without_the_store_each_gateway_counts_a_keys_chats_alone() -> None:
+    class Failing(MemoryQuotas):
+        up = True
+
+        def settle(
+            self, gateway: str, in_flight: int, uses: Sequence[Use], holds: Sequence[Hold] = ()
+        ) -> Settled:
+            if not self.up:
+                raise StoreUnavailable("away")
+            return super().settle(gateway, in_flight, uses, holds)
+
+    now = [10.0]
+    store = Failing(lambda: now[0])
+    one, two, who = limits(now, store), limits(now, store), caller(max_concurrent=1)
+    with one.chat(who, "s-1"):
+        await one.tell()
+        asked(two, who)
+        await two.tell()
+        with pytest.raises(TooMany):
+            asked(two, who)
+        store.up = False
+        await two.tell()
+        with two.chat(who, "s-1"), pytest.raises(TooMany):
+            asked(two, who)
+
+
+async def test_the_store_hears_of_a_new_key_at_once_and_no_more_of_one_that_rests() -> None:
+    told: list[list[Hold]] = []
+
+    class Noting(MemoryQuotas):
+        def settle(
+            self, gateway: str, in_flight: int, uses: Sequence[Use], holds: Sequence[Hold] = ()
+        ) -> Settled:
+            told.append(list(holds))
+            return super().settle(gateway, in_flight, uses, holds)
+
+    now = [10.0]
+    there, who = limits(now, Noting(lambda: now[0]), quota_sync_seconds=60), caller(max_concurrent=5)
+    sharing = asyncio.create_task(there.share())
+    await asyncio.sleep(0.05)
+    with there.chat(who, "s-1", 2):
+        for _ in range(200):
+            await asyncio.sleep(0.01)
+            if told:
+                break
+    sharing.cancel()
+    assert told == [[Hold("k-1", 2)]]
+    await there.tell()
+    assert told[1:] == [[Hold("k-1", 0)]]
+    now[0] = 14.0
+    with there.chat(caller(), "s-1"):
+        await there.tell()
+        await there.tell()
+    assert told[2:] == [[Hold("k-1", 0)]]
+    now[0] = 16.0
+    with there.chat(caller(), "s-1"):
+        await there.tell()
+    assert told[3:] == [[]]
+
+
 async def test_without_the_store_a_process_holds_the_limits_alone() -> None:
     there, who = limits([0.0], Away()), caller(requests_per_minute=2)
     asked(there, who)
@@ -206,9 +307,11 @@ async def test_an_idle_gateway_asks_the_store_nothing() -> None:
     class Counting(MemoryQuotas):
         calls = 0
 
-        def settle(self, gateway: str, in_flight: int, uses: Sequence[Use]) -> Settled:
+        def settle(
+            self, gateway: str, in_flight: int, uses: Sequence[Use], holds: Sequence[Hold] = ()
+        ) -> Settled:
             self.calls += 1
-            return super().settle(gateway, in_flight, uses)
+            return super().settle(gateway, in_flight, uses, holds)
 
     store = Counting()
     there = limits([0.0], store)
