@@ -191,16 +191,17 @@ async def test_a_keys_chats_at_once_are_counted_over_the_gateways() -> None:
             with pytest.raises(TooMany, match="has 3 chats in flight and may have 3"):
                 asked(two, who)
             asked(two, other)
+            now[0] = 11.0
             await one.tell()
             with pytest.raises(TooMany):
                 asked(one, who)
         await two.tell()
-        now[0] = 11.0
         await one.tell()
         asked(one, who)
     await one.tell()
     now[0] = 12.0
-    await two.tell()
+    with two.chat(KEYLESS, "s-1"):
+        await two.tell()
     asked(two, who, responses=3)
 
 
@@ -267,15 +268,11 @@ async def test_the_store_hears_of_a_new_key_at_once_and_no_more_of_one_that_rest
     assert told == [[Hold("k-1", 2)]]
     await there.tell()
     assert told[1:] == [[Hold("k-1", 0)]]
-    now[0] = 14.0
-    with there.chat(caller(), "s-1"):
-        await there.tell()
-        await there.tell()
-    assert told[2:] == [[Hold("k-1", 0)]]
-    now[0] = 16.0
-    with there.chat(caller(), "s-1"):
-        await there.tell()
-    assert told[3:] == [[]]
+    for seconds, holds in ((14.0, [Hold("k-1", 0)]), (16.0, [])):
+        now[0] = seconds
+        with there.chat(KEYLESS, "s-1"):
+            await there.tell()
+        assert told.pop() == holds
 
 
 async def test_without_the_store_a_process_holds_the_limits_alone() -> None:
