@@ -1,4 +1,4 @@
-"""import, feedback export, forget, keys: data and access."""
+"""import, feedback export, batches, forget, keys: data and access."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import typer
 from deploy.commands.options import Alias, AsJson, Url
 
 feedback = typer.Typer(help="The feedback that was given.", no_args_is_help=True, rich_markup_mode=None)
+batches = typer.Typer(help="What training has read.", no_args_is_help=True, rich_markup_mode=None)
 keys = typer.Typer(help="Access keys.", no_args_is_help=True, rich_markup_mode=None)
 
+BATCH_COLUMNS = ("id", "alias", "votes", "prompts", "newest_vote")
 KEY_COLUMNS = (
     "id", "name", "scopes", "priority", "requests_per_minute", "tokens_per_minute", "tokens_per_day",
     "max_concurrent", "created", "revoked",
@@ -22,6 +24,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command(name="import")(import_file)
     app.add_typer(feedback, name="feedback")
+    app.add_typer(batches, name="batches")
     app.command()(forget)
     app.add_typer(keys, name="keys")
 
@@ -66,6 +69,28 @@ def export(
 
     chunks = find(url).stream("/v1/feedback/export", format=form, since=since)
     print(f"{write_whole(out, chunks)} lines in {out}")
+
+
+@batches.command(name="list")
+def list_batches(as_json: AsJson = False) -> None:
+    """The batches on disk, oldest first."""
+    from deploy.rebuilding import batches as every
+    from deploy.settings import LaunchSettings
+    from deploy.show import show
+
+    show({"data": every(LaunchSettings())}, BATCH_COLUMNS, as_json=as_json)
+
+
+@batches.command(name="rebuild")
+def rebuild(
+    batch: Annotated[str, typer.Argument(help="Its id, b-….")],
+    out: Annotated[Path | None, typer.Option(help="Where to write its Parquet.")] = None,
+) -> None:
+    """Make a batch again from the archive and hold it against the bytes its manifest names."""
+    from deploy.rebuilding import rebuild_batch
+    from deploy.settings import LaunchSettings
+
+    print(rebuild_batch(LaunchSettings(), batch, out))
 
 
 def forget(subject: Annotated[str, typer.Argument(help="The pseudonym, s-…, as events show it.")]) -> None:

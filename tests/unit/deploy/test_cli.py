@@ -55,7 +55,7 @@ def test_every_command_of_the_contract_is_there(tmp_path: Path) -> None:
     said = heed(tmp_path, "--help").stdout
     for command in (
         "up", "down", "status", "doctor", "settings", "simulate", "demo", "train", "adapters", "rollback",
-        "experiments", "aliases", "import", "feedback", "forget", "keys",
+        "experiments", "aliases", "import", "feedback", "batches", "forget", "keys",
     ):  # fmt: skip
         assert f"\n  {command} " in said, command
 
@@ -67,6 +67,7 @@ def test_every_command_of_the_contract_is_there(tmp_path: Path) -> None:
         ("experiments", ("list", "create", "ramp", "stop", "report")),
         ("aliases", ("list", "create", "set")),
         ("keys", ("create", "list", "revoke")),
+        ("batches", ("list", "rebuild")),
         ("feedback", ("export",)),
         ("train", ("now",)),
     ],

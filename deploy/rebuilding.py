@@ -1,0 +1,34 @@
+"""Batches on the command line: which there are, and whether they are made again from the archive as they were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from deploy.settings import LaunchSettings
+from feedback.archive import Archive
+from feedback.errors import UnknownRecord
+from training.batch_files import EXAMPLES, MANIFEST, manifest_of
+from training.batching import rebuild
+
+
+def batches(settings: LaunchSettings) -> list[dict[str, Any]]:
+    """The manifests of all batches, oldest vote first."""
+    found = [manifest_of(path.parent) for path in settings.batches_dir.glob(f"*/*/{MANIFEST}")]
+    return sorted(found, key=lambda told: (told["newest_vote"], told["id"]))
+
+
+def rebuild_batch(settings: LaunchSettings, batch: str, out: Path | None = None) -> str:
+    """Make a batch again from the archive; what was found, in words. ``out``: where its Parquet is written.
+
+    Raises UnknownRecord when there is no such batch, BatchDiffers when the bytes are others.
+    """
+    folder = next((path.parent for path in settings.batches_dir.glob(f"*/{batch}/{MANIFEST}")), None)
+    if folder is None:
+        raise UnknownRecord("batch", batch)
+    data = rebuild(folder, Archive(settings.archive_dir))
+    kept = folder / EXAMPLES
+    beside = "" if kept.exists() and kept.read_bytes() == data else f"; {EXAMPLES} in its folder is not"
+    if out is not None:
+        out.write_bytes(data)
+    return f"{batch}: the {len(data)} bytes its manifest names{beside}"
