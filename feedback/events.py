@@ -85,6 +85,8 @@ class Comparison:
     both_bad: bool = False
     comparison_id: str | None = None  # absent: a free ranking
     preferred_side: int | None = None  # 0 or 1 as shown; absent for ties and rankings; for side bias only
+    item: str | None = None  # the raters' item it is about; absent: a comparison of one's own, or not known
+    order: tuple[tuple[int, ...], ...] = ()  # the ranking by the item's options, the same for all raters
     alias: str | None = None
     reasons: tuple[str, ...] = ()
     comment: str | None = None

@@ -117,3 +117,28 @@ def held(holder: str) -> str:
 def bucket(name: str) -> str:
     """Hash {level, at}: units left at that time (ms); until it is full again; gateway writes and reads."""
     return f"{P}:bucket:{name}"
+
+
+def ranking(alias: str) -> str:
+    """Sorted set item id by doubt, the last MOST_ITEMS; for ever; workers and gateway write, gateway reads."""
+    return f"{P}:ranking:{alias}"
+
+
+def items(alias: str) -> str:
+    """Hash item id → JSON of Item, as many; for ever; workers and gateway write, gateway reads."""
+    return f"{P}:items:{alias}"
+
+
+def rated(alias: str, rater: str) -> str:
+    """Set of the ids of items that a rater was shown; KEPT_SECONDS after the last; gateway."""
+    return f"{P}:rated:{alias}:{rater}"
+
+
+def offers(alias: str, item: str) -> str:
+    """Sorted set rater by the milliseconds at which the offer ends, +inf: answered; KEPT_SECONDS; gateway."""
+    return f"{P}:offers:{alias}:{item}"
+
+
+def offer(about: str) -> str:
+    """String, JSON of Offer; as long as votes are taken; gateway writes and reads."""
+    return f"{P}:offer:{about}"

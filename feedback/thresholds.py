@@ -17,7 +17,21 @@ from feedback.errors import InvalidRecord
 MOST = 2**31 - 1  # of anything that is counted
 
 
-class Thresholds(BaseModel):
+class Rating(BaseModel):
+    """How raters are asked: by the gateway, so its settings have these, too."""
+
+    annotation_overlap: int = Field(
+        default=2, ge=1, le=100, description="raters who are asked about the same prompt"
+    )
+    annotation_seconds: float = Field(
+        default=900.0,
+        gt=0,
+        le=30 * 86400.0,
+        description="how long an offered prompt waits for its rater before another is asked",
+    )
+
+
+class Thresholds(Rating):
     """When a round starts, what counts in it, and what lets an adapter through."""
 
     round_min_votes: int = Field(

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from dataclasses import dataclass
 
-from feedback.events import Message, Response
+from feedback.events import Response
 from feedback.redaction import Redaction
 from serve.asking import Asking
 from serve.chat_messages import logged_messages
 from serve.engines import Pool
 from serve.limits import Limits
 from serve.metrics import Metrics, code_label
+from serve.prompts import Prompt
 from serve.record import Record
 from serve.writer import Writer
 
 RECENT_PROMPTS, RECENT_PROMPT_CHARACTERS = 500, 4000
 RECENT_RESPONSES = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class RecentPrompt:
-    """A prompt that raters may be asked about."""
-
-    alias: str
-    subject: str
-    messages: tuple[Message, ...]
 
 
 class Chats:
@@ -36,9 +27,9 @@ class Chats:
         self, pool: Pool, writer: Writer, metrics: Metrics, limits: Limits, redact: Redaction
     ) -> None:
         self.asking = Asking(pool, metrics, limits)
-        self._redact = redact
+        self.redact = redact
         self._writer, self._metrics, self._limits = writer, metrics, limits
-        self.recent_prompts: deque[RecentPrompt] = deque(maxlen=RECENT_PROMPTS)
+        self.recent_prompts: deque[Prompt] = deque(maxlen=RECENT_PROMPTS)
         self.recent: OrderedDict[str, tuple[str, str]] = OrderedDict()  # response id → alias, adapter
 
     def finish(self, record: Record) -> None:
@@ -50,7 +41,7 @@ class Chats:
             self.recent[record.response_id] = (record.plan.alias, record.plan.adapter)
             if len(self.recent) > RECENT_RESPONSES:
                 self.recent.popitem(last=False)
-            if not self._redact.on:
+            if not self.redact.on:
                 self._remember(record)
         self._writer.forget(lambda: self._closing(record))
 
@@ -64,14 +55,14 @@ class Chats:
         messages = record.request.messages
         short = sum(len(one.get("content") or "") for one in messages) < RECENT_PROMPT_CHARACTERS
         if record.comparison_id is None and short and "tools" not in record.request.sampling:
-            shown = self._redact.messages(logged_messages(messages))
+            shown = self.redact.messages(logged_messages(messages))
             if shown:
-                self.recent_prompts.append(RecentPrompt(record.plan.alias, record.subject, shown))
+                self.recent_prompts.append(Prompt(record.plan.alias, record.subject, shown))
 
     def _closing(self, record: Record) -> Response:
         """Runs in the writer's thread."""
         event = record.event()
-        if record.request.stored and self._redact.on:  # that takes its time: not where others stream
+        if record.request.stored and self.redact.on:  # that takes its time: not where others stream
             self._remember(record)
         if record.caller is not None:
             self._limits.charge(record.caller, event.prompt_tokens + event.completion_tokens)

@@ -17,9 +17,11 @@ from feedback.changes import changes
 from feedback.errors import StoreUnavailable
 from feedback.ids import Secrets
 from feedback.log import RedisEventLog
-from feedback.memory import MemoryQuotas
+from feedback.memory import MemoryQuotas, MemoryRatingQueue
 from feedback.protocols import EventLog, Quotas, Registry
 from feedback.quotas import RedisQuotas
+from feedback.rating import RatingQueue
+from feedback.rating_queue import RedisRatingQueue
 from feedback.redaction import Redaction, redaction_of
 from feedback.registry import RedisRegistry
 from feedback.spool import Spool
@@ -48,6 +50,7 @@ class Stores:
     log: EventLog
     registry: Registry
     quotas: Quotas = field(default_factory=MemoryQuotas)
+    rating: RatingQueue = field(default_factory=MemoryRatingQueue)
     changes: Callable[[], AsyncIterator[None]] | None = None  # announces changes of the registry; None: poll
 
     @classmethod
@@ -56,7 +59,8 @@ class Stores:
         client = connect(settings.redis_url)
         log = RedisEventLog(client, settings.response_life_seconds)
         announced = partial(changes, settings.redis_url)
-        return cls(log, RedisRegistry(client), RedisQuotas(client), announced)
+        rating = RedisRatingQueue(client)
+        return cls(log, RedisRegistry(client), RedisQuotas(client), rating, announced)
 
 
 @dataclass(slots=True)
@@ -76,6 +80,7 @@ class Gateway:
     chats: Chats
     keeper: Keeper
     limits: Limits
+    rating: RatingQueue
     draw: random.Random = field(default_factory=random.SystemRandom)
 
     @property
@@ -179,6 +184,7 @@ def _build(
         chats=Chats(pool, writer, metrics, limits, redact),
         keeper=Keeper(pool, snapshot, stores.registry, settings, metrics),
         limits=limits,
+        rating=stores.rating,
     )
 
 

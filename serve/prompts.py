@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from feedback.archive import Archive
 from feedback.events import Message, Report, Response
 
 NEWEST = 500
+COPY = "annotation"  # the arm of what raters are shown again
 
 
-def archived_prompts(folder: Path, alias: str, guidelines: str) -> list[tuple[Message, ...]]:
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt that raters may be asked about."""
+
+    alias: str
+    subject: str  # who asked it
+    messages: tuple[Message, ...]  # without the alias's guidelines
+
+
+def archived_prompts(folder: Path, alias: str, guidelines: str) -> list[Prompt]:
     """The alias's newest prompts of ordinary chats, newest first; none whose response is reported."""
-    prompts: dict[str, tuple[Message, ...]] = {}
+    prompts: dict[str, Prompt] = {}
     for entry in Archive(folder).events():
         event = entry.event
         if isinstance(event, Response):
-            if event.alias == alias and event.stored and event.messages and event.comparison_id is None:
-                prompts[event.response_id] = event.messages
+            usable = event.alias == alias and event.stored and event.messages and event.arm != COPY
+            if usable and event.comparison_id is None:
+                prompts[event.response_id] = Prompt(alias, event.subject, without(guidelines, event.messages))
         elif isinstance(event, Report):
             prompts.pop(event.response_id, None)
-    newest = list(prompts.values())[-NEWEST:][::-1]
-    return [plain for plain in (without(guidelines, messages) for messages in newest) if plain]
+    return [prompt for prompt in list(prompts.values())[-NEWEST:][::-1] if prompt.messages]
 
 
 def without(guidelines: str, messages: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 
 from feedback.settings import StoreSettings
+from feedback.thresholds import Rating
 from serve.pulse import PATIENCE_SECONDS
 
 
-class GatewaySettings(StoreSettings):
+class GatewaySettings(Rating, StoreSettings):
     """Where the gateway listens, which engines it asks, and its bounds."""
 
     host: str = Field(default="127.0.0.1", description="address to listen on; others need a key configured")

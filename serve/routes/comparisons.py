@@ -13,6 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from feedback.errors import HeedError, StoreUnavailable
 from feedback.events import Comparison
 from feedback.ids import COMPARISON, feedback_id, sides
+from feedback.rating import Offer
+from feedback.rating import about as offers_about
 from serve.auth import ComparingCaller
 from serve.chat_request import parse_chat
 from serve.comparing import ComparisonStream, leave_all, open_both, paired, whole_comparison
@@ -75,7 +77,9 @@ async def prefer(body: ComparisonBody, request: Request, caller: ComparingCaller
     ranking = _ranking(body, subject, parts)
     if body.comparison_id is None:
         await run_in_threadpool(_one_prompt, parts, ranking)
-    about = body.comparison_id or "+".join(sorted(one for group in ranking for one in group))
+    every = [one for group in ranking for one in group]
+    about = body.comparison_id or "+".join(sorted(every))
+    offer = await run_in_threadpool(_offer, parts, body.comparison_id or offers_about(every), subject)
     event = Comparison(
         event_id=said(request, subject, about),
         feedback_id=feedback_id(about, subject),
@@ -85,11 +89,15 @@ async def prefer(body: ComparisonBody, request: Request, caller: ComparingCaller
         both_bad=body.preferred == "both_bad",
         comparison_id=body.comparison_id,
         preferred_side=body.preferred if isinstance(body.preferred, int) else None,
+        item=offer.item if offer else None,
+        order=offer.order(ranking) if offer else (),
         alias=await parts.alias_of(ranking[0][0]),
         reasons=tuple(body.reasons),
         comment=body.comment,
     )
     kept = await say_once(parts, event, request)
+    if offer is not None and event.alias is not None:
+        await run_in_threadpool(_settle, parts, event.alias, offer)
     if not kept.repeat:
         parts.metrics.comparisons.labels(_result(body)).inc()
     answer = {
@@ -127,6 +135,20 @@ def _ranking(body: ComparisonBody, subject: str, parts: Parts) -> tuple[tuple[st
     for one in every:
         verified(parts, one, subject)
     return groups
+
+
+def _offer(parts: Gateway, about: str, subject: str) -> Offer | None:
+    """The item that the rater was offered; None for a comparison of one's own, and while the store is away."""
+    with contextlib.suppress(StoreUnavailable):
+        offer = parts.rating.offered(about)
+        return offer if offer is not None and offer.rater == subject else None
+    return None
+
+
+def _settle(parts: Gateway, alias: str, offer: Offer) -> None:
+    """While the store is away the offer runs out instead, and one rater more is asked."""
+    with contextlib.suppress(StoreUnavailable):
+        parts.rating.settle(alias, offer)
 
 
 def _one_prompt(parts: Gateway, ranking: tuple[tuple[str, ...], ...]) -> None:

@@ -6,7 +6,10 @@ import pytest
 
 from feedback.log import RedisEventLog
 from feedback.memory import MemoryEventLog, MemoryRegistry
+from feedback.memory_rating import MemoryRatingQueue
 from feedback.protocols import EventLog, Registry
+from feedback.rating import RatingQueue
+from feedback.rating_queue import RedisRatingQueue
 from feedback.registry import RedisRegistry
 
 
@@ -22,3 +25,10 @@ def registry(request: pytest.FixtureRequest) -> Registry:
     if request.param == "memory":
         return MemoryRegistry()
     return RedisRegistry(request.getfixturevalue("store"))
+
+
+@pytest.fixture(params=["redis", "memory"])
+def rating_queue(request: pytest.FixtureRequest) -> RatingQueue:
+    if request.param == "memory":
+        return MemoryRatingQueue()
+    return RedisRatingQueue(request.getfixturevalue("store"))

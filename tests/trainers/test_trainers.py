@@ -12,7 +12,10 @@ from feedback.protocols import Entry
 from tests.contract.making import comparison, response, vote
 from tests.trainers import environment
 
-COUNT = 6  # prompts of each kind
+COUNT = 6  # prompts
+PAIRS = COUNT - 1 + 1 + 1
+"""Each prompt's but the one that was called a tie later, of the ranking the pair that nobody had named, and the
+correction."""
 
 
 def spoken() -> list[Event]:
@@ -47,12 +50,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("trainer", "rows", "columns"),
     [
-        (
-            "DPO",
-            COUNT + 3,
-            ["chosen", "prompt", "rejected"],
-        ),  # each prompt's, the ranking's two, the correction
-        ("Reward", COUNT + 3, ["chosen", "prompt", "rejected"]),
+        ("DPO", PAIRS, ["chosen", "prompt", "rejected"]),
+        ("Reward", PAIRS, ["chosen", "prompt", "rejected"]),
         ("KTO", 2 * COUNT, ["completion", "label", "prompt"]),
         ("SFT", COUNT + 1, ["messages"]),  # what was liked, and the correction
     ],

@@ -30,10 +30,11 @@ def test_the_newest_come_first_without_reported_compared_or_unstored_ones(tmp_pa
         report_kind="unsafe",
     )
     events: list[Event] = [response(1), response(2), response(3, comparison_id="cmpr-1")]
+    events += [response(7, arm="annotation"), response(8, messages=())]
     events += [response(4, stored=False, messages=()), response(5, alias="other"), response(6), report]
     Archive(tmp_path).write([Entry(f"{number}-0", event) for number, event in enumerate(events, 1)])
     found = archived_prompts(tmp_path, "heed", "")
-    assert [messages[0]["content"] for messages in found] == ["6", "1"]
+    assert [(one.messages[0]["content"], one.subject) for one in found] == [("6", "s-1"), ("1", "s-1")]
 
 
 def test_guidelines_are_taken_off_again() -> None:
