@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from starlette.concurrency import run_in_threadpool
 
@@ -133,9 +133,7 @@ async def _fresh(
 
 def _kept(gateway: Gateway, record: Record) -> Response:
     """The response as it is stored, which others may be shown."""
-    event = gateway.chats.redact(record.event())
-    assert isinstance(event, Response)
-    return event
+    return cast(Response, gateway.chats.redact(record.event()))
 
 
 async def _note(gateway: Gateway, name: str, offer: Offer) -> None:
