@@ -133,7 +133,7 @@ async def _fresh(
 
 def _kept(gateway: Gateway, record: Record) -> Response:
     """The response as it is stored, which others may be shown."""
-    return cast(Response, gateway.chats.redact(record.event()))
+    return cast("Response", gateway.chats.redact(record.event()))
 
 
 async def _note(gateway: Gateway, name: str, offer: Offer) -> None:
