@@ -1,13 +1,20 @@
-"""What the reward model reads of a reply: the base's states, the surface of the text, its words and pairs of words.
+"""What the reward model reads of a reply: states, surface, bearing on the question, likelihood, words.
 
 States say what a reply means; surface and words say how it says it, which few votes teach faster: on 400 votes
 with 20 % noise the three together tell the better reply in 82 % of held-out pairs, states alone in 79 %, words
-alone in 77 % (docs/algorithms.md). Blocks are standardised and then scaled so that a reply's mean square length
-in each is its ``weight``: one strength of the pull to zero then fits all three, and any number of votes.
+alone in 77 % (docs/algorithms.md). Two small blocks say what those cannot. The bearing is what words question and
+reply share: a wish to be answered in the words of the question is told in 69 % of pairs without it and in 99 %
+with it (200 votes). The likelihood is how the base would have said it: a reply to another question is told from
+one to this in 47 % of pairs without it and in 89 % with it (40 votes). Both together cost wishes that need
+neither half a point to two.
+
+Blocks are standardised and then scaled so that a reply's mean square length in each is its ``weight``: one
+strength of the pull to zero then fits all, and any number of votes.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import zlib
@@ -22,11 +29,15 @@ from training.reference import Seen
 from training.trunk import Trunk
 
 PHRASES = 4096  # buckets that words and pairs of words are hashed into
-WEIGHTS = (1.0, 0.5, 0.5)  # states, surface, phrases
+WEIGHTS = (1.0, 0.5, 0.15, 0.15, 0.5)  # states, surface, bearing, likelihood, phrases
+BEARING, LIKELIHOOD = 5, 2  # their widths
+CONTENT = 4  # letters of a word that says what a text is about
+STEM = 5  # letters by which two words are the same: "deliver", "delivery"
 LONGEST = 5.0  # standard deviations; a feature hardly seen in training may not shout
 
 _WORD = re.compile(r"[\w']+|[^\w\s]")
 _SENTENCE_END = re.compile(r"[.!?\n]+")
+_LETTERS = re.compile(r"[^\W\d_]+")
 _NUMBER = re.compile(r"\d+")
 _POINT = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s", re.MULTILINE)
 _MONEY = re.compile(r"[£$€¥]")
@@ -66,18 +77,49 @@ def phrases(text: str) -> set[int]:
     return {zlib.crc32(one.encode()) % PHRASES for one in (*words, *pairs)}
 
 
+def bearing(asked: str, reply: str) -> list[float]:
+    """What the reply takes from the question: longer words by their beginnings, and neighbouring words."""
+    questioned, replied = ([word.lower() for word in _LETTERS.findall(text)] for text in (asked, reply))
+    about, said = ({w[:STEM] for w in ws if len(w) >= CONTENT} for ws in (questioned, replied))
+    shared = len(about & said)
+    phrases_shared = len(set(pairwise(questioned)) & set(pairwise(replied)))
+    return [
+        math.log1p(shared),
+        shared / max(1, len(about)),
+        shared / max(1, len(said)),
+        float(shared > 0),
+        math.log1p(phrases_shared),
+    ]
+
+
+def likelihood(logprobs: Tensor) -> list[float]:
+    """How likely the base finds the reply after its prompt: mean and least of its tokens (n,), nats."""
+    return [float(logprobs.mean()), float(logprobs.min())]
+
+
+def last_question(trunk: Trunk, prompt: Sequence[int]) -> str:
+    """The text of the last turn before the reply; the whole prompt where a template marks no ends of turns."""
+    ends = [place for place, token in enumerate(prompt) if token in trunk.ends]
+    begin, end = (ends[-2] if len(ends) > 1 else 0, ends[-1]) if ends else (0, len(prompt))
+    return str(trunk.tokenizer.decode(prompt[begin:end], skip_special_tokens=True))
+
+
 def raw_features(trunk: Trunk, seen: Sequence[Seen]) -> Tensor:
-    """(n, width): states, surface, phrases side by side, not yet standardised."""
-    ends = trunk.ends
+    """(n, width): the blocks in the order of ``WEIGHTS``, not yet standardised."""
+    ends, asked = trunk.ends, functools.cache(functools.partial(last_question, trunk))
     texts = []
     for one in seen:
         reply = one.tokens.reply[:-1] if one.tokens.reply[-1] in ends else one.tokens.reply
         texts.append(trunk.tokenizer.decode(reply, skip_special_tokens=True))
+    small = [
+        surface(text) + bearing(asked(one.tokens.prompt), text) + likelihood(one.logprobs)
+        for one, text in zip(seen, texts, strict=True)
+    ]
     told = torch.zeros((len(texts), PHRASES))
     for row, text in enumerate(texts):
         told[row, list(phrases(text))] = 1.0
     states = torch.stack([one.features for one in seen])
-    return torch.cat([states, torch.tensor([surface(text) for text in texts]), told], 1)
+    return torch.cat([states, torch.tensor(small), told], 1)
 
 
 @dataclass(frozen=True)
@@ -91,7 +133,8 @@ class Standard:
     @classmethod
     def of(cls, raw: Tensor) -> Standard:
         """From raw features (n, width) of n ≥ 1 replies."""
-        sizes = [raw.shape[1] - PHRASES - len(surface("")), len(surface("")), PHRASES]
+        said = [len(surface("")), BEARING, LIKELIHOOD, PHRASES]
+        sizes = [raw.shape[1] - sum(said), *said]
         center, spread = raw.mean(0), raw.std(0, unbiased=False) + 1e-4
         spread[-PHRASES:] = 1.0  # whether a phrase is there: rare ones should not weigh more
         made = cls(center, spread, torch.ones(raw.shape[1]))

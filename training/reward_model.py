@@ -212,7 +212,8 @@ class RewardModel:
     @classmethod
     def load(cls, trunk: Trunk, folder: Path) -> RewardModel:
         """Read what ``save`` wrote."""
-        told = load_file(folder / FILE)
+        # copies: in the mapped file a tensor may begin anywhere, and sums then round otherwise
+        told = {name: tensor.clone() for name, tensor in load_file(folder / FILE).items()}
         standard = Standard(told["center"], told["spread"], told["length"])
         return cls(trunk, standard, told["weights"], told["heads"], float(told["scale"]))
 

@@ -9,10 +9,24 @@ import torch
 
 from training.packing import Tokens
 from training.reference import look
-from training.reward_features import LONGEST, PHRASES, WEIGHTS, Standard, phrases, raw_features, surface
+from training.reward_features import (
+    BEARING,
+    LIKELIHOOD,
+    LONGEST,
+    PHRASES,
+    WEIGHTS,
+    Standard,
+    bearing,
+    last_question,
+    likelihood,
+    phrases,
+    raw_features,
+    surface,
+)
 from training.trunk import Trunk
 
 SURFACE = len(surface(""))
+SMALL = SURFACE + BEARING + LIKELIHOOD
 
 
 def test_the_surface_of_a_text() -> None:
@@ -54,6 +68,30 @@ def test_phrases_are_words_and_neighbours_whatever_their_case() -> None:
     assert phrases("") == set()
 
 
+def test_the_bearing_of_a_reply_on_its_question() -> None:
+    # about: could, they, deliv, where, live; said: they, deliv, after, seven
+    told = bearing("Could they deliver where I live?", "They deliver after SEVEN, I think: they, I")
+    # said: they, deliv, after, seven, think; shared: they, deliv; neighbours in both: they deliver
+    assert told == pytest.approx([math.log(3), 2 / 5, 2 / 5, 1, math.log(2)])
+
+
+def test_words_are_the_same_by_their_beginning_and_short_ones_do_not_count() -> None:
+    assert bearing("is the delivery on time", "it is delivered, in the end")[0] == pytest.approx(math.log(2))
+    assert bearing("is it on", "it is on")[:4] == [0, 0, 0, 0]
+    assert bearing("", "") == [0, 0, 0, 0, 0]
+
+
+def test_the_likelihood_is_the_mean_and_the_least_of_the_tokens() -> None:
+    assert likelihood(torch.tensor([-1.0, -4.0, -0.5, -0.5])) == pytest.approx([-1.5, -4.0])
+
+
+def test_the_last_question_is_the_turn_before_the_reply(trunk: Trunk) -> None:
+    turns = [token for text in ("no", "yes", "so", "ok ok") for token in trunk.reply_ids(text)]
+    assert last_question(trunk, (*turns, *trunk.reply_ids("so")[:-1])) == "ok ok"
+    assert last_question(trunk, trunk.reply_ids("yes")) == "yes"
+    assert last_question(trunk, trunk.reply_ids("ok no")[:-1]) == "ok no"  # no end of a turn: all of it
+
+
 def test_raw_features_are_states_surface_and_phrases_of_the_text_without_its_end(trunk: Trunk) -> None:
     prompt = trunk.prompt_ids([{"role": "user", "content": "so"}])
     ended, broken_off = look(
@@ -61,16 +99,20 @@ def test_raw_features_are_states_surface_and_phrases_of_the_text_without_its_end
     )
     raw = raw_features(trunk, [ended, broken_off])
     states = trunk.depth * trunk.hidden
-    assert raw.shape == (2, states + SURFACE + PHRASES)
+    assert raw.shape == (2, states + SMALL + PHRASES)
     torch.testing.assert_close(raw[:, :states], torch.stack([ended.features, broken_off.features]))
-    for row in raw:
+    for row, seen in zip(raw, (ended, broken_off), strict=True):
+        assert row[states + SMALL - LIKELIHOOD : states + SMALL].tolist() == pytest.approx(
+            likelihood(seen.logprobs)
+        )
         torch.testing.assert_close(row[states : states + SURFACE], torch.tensor(surface("ok no?")))
+        assert row[states + SURFACE : states + SURFACE + BEARING].tolist() == bearing("so", "ok no?")
         assert set(row[-PHRASES:].nonzero()[:, 0].tolist()) == phrases("ok no?")
 
 
 def raw_of(n: int, states: int = 7) -> torch.Tensor:
     generator = torch.Generator().manual_seed(2)
-    raw = torch.randn((n, states + SURFACE + PHRASES), generator=generator)
+    raw = torch.randn((n, states + SMALL + PHRASES), generator=generator)
     raw[:, :states] = raw[:, :states] * 100 + 50  # wide and off the middle
     raw[:, -PHRASES:] = (raw[:, -PHRASES:] > 1.5).float()
     return raw
@@ -80,7 +122,9 @@ def test_each_block_gets_its_weight_whatever_its_width_and_scale() -> None:
     raw = raw_of(40)
     told = Standard.of(raw).apply(raw)
     torch.testing.assert_close(told.mean(0), torch.zeros(told.shape[1]), atol=2e-2, rtol=0)
-    lengths = [block.square().sum(1).mean() for block in told.split([7, SURFACE, PHRASES], 1)]
+    lengths = [
+        block.square().sum(1).mean() for block in told.split([7, SURFACE, BEARING, LIKELIHOOD, PHRASES], 1)
+    ]
     torch.testing.assert_close(torch.stack(lengths), torch.tensor(WEIGHTS), atol=1e-3, rtol=1e-3)
 
 
