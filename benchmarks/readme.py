@@ -12,8 +12,8 @@ README = ROOT / "README.md"
 BEGIN = "<!-- figures: written by `python -m benchmarks --readme` -->"
 END = "<!-- /figures -->"
 NAMES = (
-    "start", "loop", "rounds", "gateway", "failover", "disconnects", "swaps", "changes", "votes", "batching",
-    "overload", "clients",
+    "start", "loop", "rounds", "kills", "gateway", "failover", "disconnects", "swaps", "changes", "votes",
+    "batching", "overload", "clients",
 )  # fmt: skip
 
 
