@@ -37,7 +37,7 @@ class Watcher(Protocol):
     def fitted(self, reward: RewardReport, judge: RewardReport) -> None: ...
 
     def should_stop(self) -> bool:
-        """Asked between the steps of PPO."""
+        """Asked between the parts of a round, and between the steps of PPO."""
         ...
 
 
@@ -81,8 +81,10 @@ def learn(
     knows = knows_checks(model, judge, learnt, judged)
     if not report(knows).passed:
         return Learned(None, report(knows), figures, judge_figures)
+    _end_if_asked(watcher, "the fit of the reward model")
     adapter = work / "adapter"
     trained = _policy(trunk, examples, model, settings, work, watcher)
+    _end_if_asked(watcher, "PPO")
     watcher.step("gate", 0.0)
     asked = gate_prompts(examples, settings.gate_prompts)
     verdict = examine(trunk, adapter, served, judge, asked, settings, seed=seed)
@@ -153,6 +155,11 @@ def _policy(
         raise RoundCancelled(_what_was_done(run, config))
     told = {key: value for key, value in asdict(run).items() if key != "curve"}
     return figures | {"ppo": told, "curve": run.curve[:: max(1, len(run.curve) // 20)]}
+
+
+def _end_if_asked(watcher: Watcher, done: str) -> None:
+    if watcher.should_stop():
+        raise RoundCancelled(f"somebody asked the round to end: it ended after {done}; no adapter was made")
 
 
 def _what_was_done(run: PPOReport, config: PPOConfig) -> str:

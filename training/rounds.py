@@ -6,7 +6,7 @@ import functools
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,7 +58,6 @@ class Watch:
     alias: str
     token: int
     batch: str
-    started: float  # Unix seconds
 
     def step(self, name: str, fraction: float) -> None:
         with suppress(StoreUnavailable):
@@ -66,31 +65,38 @@ class Watch:
 
     def progress(self, name: str, fraction: float, figures: Mapping[str, float]) -> None:
         with suppress(StoreUnavailable):
-            self.status.progress(name, fraction, figures)
+            if self.status.progress(name, fraction, figures) and name == "ppo":
+                self.status.ppo(self.batch, figures)
 
     def fitted(self, reward: RewardReport, judge: RewardReport) -> None:
         with suppress(StoreUnavailable):
             self.status.reward_model(self.batch, reward, judge)
 
     def should_stop(self) -> bool:
-        """Whether somebody asked the round to end since it began. Raises LeaseLost when another has taken over."""
+        """Whether somebody asked the round to end. Raises LeaseLost when another has taken over."""
         try:
             self.registry.check(lease_of(self.alias), self.token)
-            asked = self.registry.loop(self.alias).get("cancel_requested") or 0.0
+            return self.status.cancelled()
         except StoreUnavailable:
             return False
-        return float(asked) > self.started
 
 
 class Round:
     """One alias's round under a lease. A killed one is begun again from its batch and checkpoint."""
 
     def __init__(
-        self, registry: Registry, log: EventLog, settings: TrainingSettings, alias: AliasRecord, token: int
+        self,
+        registry: Registry,
+        log: EventLog,
+        settings: TrainingSettings,
+        alias: AliasRecord,
+        token: int,
+        heard: Callable[[], object] = lambda: None,
     ) -> None:
+        """``heard`` is told of every sign of work."""
         self.registry, self.log, self.alias, self.token = registry, log, alias, token
         self.settings = settings.overridden(alias.thresholds)
-        self.status = Status(registry, alias.name)
+        self.status = Status(registry, alias.name, heard)
         self.archive = Archive(settings.archive_dir)
         self.started = time.time()
 
@@ -176,11 +182,11 @@ class Round:
             work=work,
             rewards=self.settings.reward_models_dir / self.alias.name / batch.id,
             seed=batch.votes,
-            watcher=Watch(self.status, self.registry, self.alias.name, self.token, batch.id, self.started),
+            watcher=Watch(self.status, self.registry, self.alias.name, self.token, batch.id),
         )
         if learned.adapter is None:
             return Outcome(None, "nothing", f"too little to tell a better reply: {learned.verdict.reason}")
-        self.status.ppo(learned.trained["ppo"])
+        self.status.ppo(batch.id, learned.trained["ppo"])
         self.status.gate(learned.verdict)
         self.registry.check(lease_of(self.alias.name), self.token)
         return self._publish(batch, learned, learned.adapter)

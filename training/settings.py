@@ -16,6 +16,11 @@ class TrainingSettings(Thresholds, StoreSettings):
     training_threads: int = Field(default=0, ge=0, description="threads of a training run; 0: all cores")
     review_stages: str = Field(default="0.1,0.5", description="shares of a canary, comma separated")
     tick_seconds: float = Field(default=2.0, gt=0, description="how often the schedule looks")
+    round_silence_seconds: float = Field(
+        default=900.0,
+        ge=0,
+        description="how long a round may show no progress before its process ends and gives it up; 0: for ever",
+    )
     lease_seconds: float = Field(default=15.0, gt=1, description="how long a silent round keeps its lease")
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,13 @@ WORKERS = "_workers"
 """Where the workers' tasks report, among the aliases' states."""
 TRAINING = "training"
 """The worker of that queue takes tasks, or is in a round."""
+ROUND = "round"
+"""A round that hung and ended its process tells so here."""
+PPO_GAUGES = {
+    "reward_last": "ppo_reward",
+    **{name: f"ppo_{name}" for name in ("kl_nats", "clip_fraction", "entropy_nats")},
+}
+"""What a run calls its figures, and what the metrics call them."""
 
 
 def worked(registry: Registry, task: str, **figures: float) -> None:
@@ -36,12 +43,14 @@ def broke(registry: Registry, task: str, error: Exception) -> None:
 class Status:
     """One alias's loop state, written as a round goes."""
 
-    def __init__(self, registry: Registry, alias: str) -> None:
-        self._registry, self._alias = registry, alias
+    def __init__(self, registry: Registry, alias: str, heard: Callable[[], object] = lambda: None) -> None:
+        """``heard`` is told of every sign of work, shown or not."""
+        self._registry, self._alias, self._heard = registry, alias, heard
         self._begun = self._written = 0.0
 
     def step(self, name: str, fraction: float) -> None:
         """A step has begun."""
+        self._heard()
         self._begun = time.time()
         told: dict[str, Any] = {
             "progress": fraction,
@@ -51,14 +60,16 @@ class Status:
         }
         self._write({"step": name, **told})
 
-    def progress(self, name: str, fraction: float, figures: Mapping[str, float]) -> None:
-        """How far the step is, at most twice a second."""
+    def progress(self, name: str, fraction: float, figures: Mapping[str, float]) -> bool:
+        """How far the step is, at most twice a second; whether it was written."""
+        self._heard()
         now = time.time()
         if now - self._written < 0.5 and fraction < 1.0:
-            return
+            return False
         spent = now - self._begun
         eta = spent * (1 - fraction) / fraction if fraction > 0 else None
         self._write({"step": name, "progress": fraction, "eta_seconds": eta, "figures": dict(figures)})
+        return True
 
     def _write(self, values: dict[str, Any]) -> None:
         self._written = time.time()
@@ -81,17 +92,19 @@ class Status:
             {"reward_model_accuracy": accuracy, "reward_model_calibration_error": figures.calibration_error}
         )
 
-    def ppo(self, run: Mapping[str, Any]) -> None:
-        """The PPO run's figures."""
-        before = (self._registry.loop(self._alias).get("metrics") or {}).get("ppo_samples_total", 0)
-        self.gauges(
+    def ppo(self, batch: str, run: Mapping[str, Any]) -> None:
+        """The PPO run's figures, while it goes and at its end. A run that a kill threw back counts no reply twice."""
+        state = self._registry.loop(self._alias)
+        metrics, counted = state.get("metrics") or {}, state.get("ppo_counted") or {}
+        before = counted.get("samples", 0) if counted.get("batch") == batch else 0
+        total = metrics.get("ppo_samples_total", 0) + max(0, run["samples"] - before)
+        gauges = {metric: run[name] for name, metric in PPO_GAUGES.items()}
+        self._registry.set_loop(
+            self._alias,
             {
-                "ppo_reward": run["reward_last"],
-                "ppo_kl_nats": run["kl_nats"],
-                "ppo_clip_fraction": run["clip_fraction"],
-                "ppo_entropy_nats": run["entropy_nats"],
-                "ppo_samples_total": before + run["samples"],
-            }
+                "metrics": {**metrics, **gauges, "ppo_samples_total": total},
+                "ppo_counted": {"batch": batch, "samples": max(before, run["samples"])},
+            },
         )
 
     def gate(self, verdict: GateReport) -> None:
@@ -120,8 +133,14 @@ class Status:
     def begun(self) -> int:
         """A round starts, or starts anew; returns how often it has, with this time."""
         starts = int(self._registry.loop(self._alias).get("starts") or 0) + 1
-        self._registry.set_loop(self._alias, {"starts": starts, "retry_at": None})
+        first = {"round_started": time.time()} if starts == 1 else {}
+        self._registry.set_loop(self._alias, {"starts": starts, "retry_at": None, **first})
         return starts
+
+    def cancelled(self) -> bool:
+        """Whether somebody asked for the end of this round since its first start, kills in between or not."""
+        state = self._registry.loop(self._alias)
+        return float(state.get("cancel_requested") or 0.0) > float(state.get("round_started") or 0.0)
 
     def ended(self, started: float, batch: str | None, outcome: Mapping[str, Any]) -> None:
         """The round is over: keep how it went."""

@@ -24,6 +24,7 @@ from training.attempts import lease_of, rests
 from training.batch_files import drop_batches
 from training.heartbeat import heartbeat
 from training.settings import TrainingSettings
+from training.silence import Silence
 from training.status import TRAINING, broke, worked
 
 logger = logging.getLogger(__name__)
@@ -142,7 +143,8 @@ def train(alias_name: str) -> None:
     registry, log = parts()
     chosen = settings()
     try:
-        with heartbeat(registry, lease_of(alias_name), holder(), chosen.lease_seconds) as token:
+        silence = Silence(chosen.round_silence_seconds)
+        with heartbeat(registry, lease_of(alias_name), holder(), chosen.lease_seconds, silence) as token:
             if token is None:
                 return
             alias = registry.alias(alias_name)
@@ -152,7 +154,7 @@ def train(alias_name: str) -> None:
                 return
             from training.rounds import Round  # torch: slow, so it comes under the lease
 
-            outcome = Round(registry, log, chosen, alias, token).run()
+            outcome = Round(registry, log, chosen, alias, token, silence.heard).run()
             logger.info(
                 "round of %s: %s %s: %s", alias_name, outcome.verdict, outcome.adapter, outcome.reason
             )

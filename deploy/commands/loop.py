@@ -9,7 +9,7 @@ import typer
 
 from deploy.commands.options import Alias, AsJson, Reason, Url
 
-train = typer.Typer(help="Start a training round.", no_args_is_help=True, rich_markup_mode=None)
+train = typer.Typer(help="Start or end a training round.", no_args_is_help=True, rich_markup_mode=None)
 adapters = typer.Typer(
     help="Look at adapters, bring one in, release one.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -40,6 +40,15 @@ def now(
     print(f"asked for a training round of {alias}")
     if wait:
         print(wait_for_round(client, alias, asked, seconds))
+
+
+@train.command()
+def cancel(alias: Alias = "heed", url: Url = None) -> None:
+    """End the round that runs; votes it took are learnt from in the next one."""
+    from deploy.client import find
+
+    told = find(url).post("/v1/loop/cancel", {"alias": alias})
+    print(f"asked the round of {alias} to end, it is at: {told['step'] or 'rest after a failure'}")
 
 
 @adapters.command("list")

@@ -1,4 +1,4 @@
-"""The loop: what it does now, and a request to train."""
+"""The loop: what it does now, and requests to train and to stop."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from fastapi import APIRouter, Response
 
 from feedback.protocols import AdapterRecord
 from serve.auth import PRODUCT
+from serve.errors import Clash
 from serve.routes.aliases import resolve
 from serve.routes.parts import Parts, json_answer
-from serve.schemas.product import TrainAnswer, TrainBody
+from serve.schemas.product import CancelAnswer, TrainAnswer, TrainBody
 
 router = APIRouter(tags=["loop"])
 WORKERS = "_workers"  # where the workers leave their heartbeats, among the aliases' states
@@ -62,6 +63,27 @@ def train(parts: Parts, body: TrainBody | None = None) -> Response:
     now = time.time()
     parts.registry.set_loop(record.name, {"train_requested": now})
     return json_answer({"object": "training_request", "alias": record.name, "train_requested": now}, 202)
+
+
+@router.post("/v1/loop/cancel", status_code=202, response_model=CancelAnswer, dependencies=[PRODUCT])
+def cancel(parts: Parts, body: TrainBody | None = None) -> Response:
+    """Ask the round that runs, or rests after a failure, to end; it says what it did in ``last_round``.
+
+    409 where there is none.
+    """
+    record = resolve(parts, body.alias if body else None)
+    state = parts.registry.loop(record.name)
+    if not state.get("starts"):
+        raise Clash(f"no round of {record.name} runs")
+    now = time.time()
+    parts.registry.set_loop(record.name, {"cancel_requested": now})
+    told = {
+        "object": "cancel_request",
+        "alias": record.name,
+        "cancel_requested": now,
+        "step": state.get("step"),
+    }
+    return json_answer(told, 202)
 
 
 def _brief(record: AdapterRecord) -> dict[str, Any]:

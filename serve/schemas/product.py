@@ -151,6 +151,15 @@ class TrainBody(Body):
     alias: Name | None = None
 
 
+class CancelAnswer(BaseModel):
+    """The request stands; the round ends before its next step of PPO, or its next part."""
+
+    object: Literal["cancel_request"] = "cancel_request"
+    alias: str
+    cancel_requested: float
+    step: str | None = Field(description="what the round is at; null while it rests after a failure")
+
+
 class TrainAnswer(BaseModel):
     """The request stands; the worker takes it up."""
 

@@ -37,6 +37,8 @@ function draw(now) {
   $("mode").textContent = { auto: "automatic", approve: "by approval", off: "off" }[now.mode] ?? now.mode;
   $("rollback").disabled = now.live === null;
   $("train").disabled = now.step !== null || now.asked;
+  $("cancel").hidden = !now.begun;
+  $("cancel").disabled = now.ending;
 }
 
 function tiles(now) {
@@ -127,6 +129,9 @@ async function act(path, body) {
 
 alias.addEventListener("change", () => { drawn.clear(); refresh(); });
 $("train").addEventListener("click", () => act("/v1/loop/train"));
+$("cancel").addEventListener("click", async () => {
+  if (await confirmed("End the round?", "No adapter is made. Its votes are learnt from in the next round.", "End the round", "danger")) act("/v1/loop/cancel");
+});
 $("rollback").addEventListener("click", async () => {
   if (await confirmed("Roll back?", "The alias goes back to what was live before. The adapter that is live now is rejected. No request fails.", "Roll back", "danger")) act("/v1/rollback", { reason: "from the loop page" });
 });

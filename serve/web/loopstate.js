@@ -26,6 +26,8 @@ export function picture(loop, adapters, experiments) {
     enough: loop.round_min_votes ?? null, retryAt: loop.retry_at ?? null,
     stage, passed: stage === null ? [] : STAGES.map(([name]) => name).slice(2, STAGES.findIndex(([name]) => name === stage)),
     asked: Boolean(loop.train_requested),
+    begun: Boolean(loop.starts),
+    ending: Boolean(loop.starts) && (loop.cancel_requested ?? 0) > (loop.round_started ?? 0),
     batch: loop.last_batch ?? null,
     reward: loop.last_reward_model ?? null,
     last: loop.last_round ?? null,

@@ -217,6 +217,7 @@ def test_a_name_that_could_be_something_else_is_none(served: Served, name: str) 
         ("experiments", {"name": "x", "alias": name, "arms": ARMS}, "alias"),
         ("experiments", {"name": "x", "arms": [ARMS[0], {**ARMS[1], "name": name}]}, "arms.1.name"),
         ("loop/train", {"alias": name}, "alias"),
+        ("loop/cancel", {"alias": name}, "alias"),
     ):
         assert served.ask("POST", f"/v1/{path}", body).error == (422, field, "invalid_value")
     criterion = served.ask("PATCH", "/v1/aliases/heed", {"criteria": {name: 1}})

@@ -49,6 +49,7 @@ ROUTES = {
     "/v1/experiments/{name}/report": {"get"},
     "/v1/loop": {"get"},
     "/v1/loop/train": {"post"},
+    "/v1/loop/cancel": {"post"},
     "/v1/feedback/export": {"get"},
     "/healthz": {"get"},
     "/readyz": {"get"},
@@ -207,6 +208,16 @@ async def test_experiments_are_made_ramped_and_stopped(up: Running) -> None:
     status, stopped = await up.call("PATCH", "/v1/experiments/e1", {"status": "stopped", "reason": "enough"})
     assert (status, stopped["status"], stopped["history"][-1]["reason"]) == (200, "stopped", "enough")
     assert (await up.call("POST", "/v1/experiments", {"name": "e2", "arms": arms}))[0] == 201
+
+
+async def test_a_round_that_runs_can_be_asked_to_end_and_one_that_does_not_cannot(up: Running) -> None:
+    status, refused = await up.call("POST", "/v1/loop/cancel")
+    assert (status, refused["error"]["message"]) == (409, "no round of heed runs")
+    up.registry.set_loop("heed", {"starts": 1, "round_started": 1.0, "step": "ppo"})
+    status, asked = await up.call("POST", "/v1/loop/cancel", {"alias": "heed"})
+    assert (status, asked["alias"], asked["step"]) == (202, "heed", "ppo")
+    _, loop = await up.call("GET", "/v1/loop")
+    assert loop["cancel_requested"] == asked["cancel_requested"] > 1.0
 
 
 async def test_training_can_be_asked_for_and_the_loop_tells(up: Running) -> None:

@@ -94,7 +94,9 @@ def test_the_gauges_of_different_parts_stand_beside_each_other(
     registry: MemoryRegistry, status: Status
 ) -> None:
     status.reward_model("b-1", FIGURES, FIGURES)
-    status.ppo({"reward_last": 0.5, "kl_nats": 3.0, "clip_fraction": 0.1, "entropy_nats": 1.5, "samples": 64})
+    status.ppo(
+        "b-1", {"reward_last": 0.5, "kl_nats": 3.0, "clip_fraction": 0.1, "entropy_nats": 1.5, "samples": 64}
+    )
     assert metric(registry, "reward_model_accuracy") == [
         {"labels": {"split": "holdout"}, "value": 0.75},
         {"labels": {"split": "train"}, "value": 0.9},
@@ -110,8 +112,8 @@ def test_the_gauges_of_different_parts_stand_beside_each_other(
 
 def test_samples_and_checks_are_counted_on_over_rounds(registry: MemoryRegistry, status: Status) -> None:
     run = {"reward_last": 0.0, "kl_nats": 0.0, "clip_fraction": 0.0, "entropy_nats": 0.0}
-    for samples in (64, 32):
-        status.ppo({**run, "samples": samples})
+    for batch, samples in (("b-1", 64), ("b-2", 32)):
+        status.ppo(batch, {**run, "samples": samples})
     assert metric(registry, "ppo_samples_total") == 96
     for kl in (3.0, 20.0, 30.0):
         status.gate(report([at_least("win_rate", 0.6, 0.5, "wins"), at_most("kl", kl, 15.0, "nats")]))
@@ -194,3 +196,48 @@ def test_a_tasks_failure_stands_beside_its_last_success_until_it_ends_well_again
     clock.now += 5
     worked(registry, "archive")
     assert registry.loop(WORKERS)["archive"] == {"last_success": 1010.0}
+
+
+def test_replies_sampled_again_after_a_kill_are_counted_once(
+    registry: MemoryRegistry, status: Status
+) -> None:
+    run = {"reward_last": 0.0, "kl_nats": 0.0, "clip_fraction": 0.0, "entropy_nats": 0.0}
+    totals = []
+    for batch, samples in (
+        ("b-1", 32), ("b-1", 64),  # killed here, taken up at its checkpoint after 32
+        ("b-1", 48), ("b-1", 64), ("b-1", 80), ("b-1", 80),
+        ("b-2", 16), ("b-2", 32),
+    ):  # fmt: skip
+        Status(registry, "heed").ppo(batch, {**run, "samples": samples})
+        totals.append(metric(registry, "ppo_samples_total"))
+    assert totals == [32, 64, 64, 64, 80, 80, 96, 112]
+
+
+def test_every_sign_of_work_is_heard_even_those_that_are_not_shown(
+    registry: MemoryRegistry, clock: Clock
+) -> None:
+    heard: list[float] = []
+    status = Status(registry, "heed", lambda: heard.append(clock.now))
+    status.step("ppo", 0.0)
+    clock.now += 0.1
+    assert status.progress("ppo", 0.1, {}) is False
+    clock.now += 1.0
+    assert status.progress("ppo", 0.2, {}) is True
+    assert heard == [1000.0, 1000.1, 1001.1]
+
+
+def test_a_wish_to_end_holds_for_the_round_it_came_in_over_kills_and_for_no_other(
+    registry: MemoryRegistry, status: Status, clock: Clock
+) -> None:
+    registry.set_loop("heed", {"cancel_requested": 999.0})  # came when the round before had just ended
+    status.begun()
+    assert not status.cancelled()
+    clock.now += 5
+    registry.set_loop("heed", {"cancel_requested": clock.now})
+    assert status.cancelled()
+    clock.now += 5
+    assert status.begun() == 2  # killed, and begun anew
+    assert status.cancelled()
+    status.ended(1000.0, "b-1", {})
+    status.begun()
+    assert not status.cancelled()
