@@ -69,7 +69,7 @@ def test_every_command_of_the_contract_is_there(tmp_path: Path) -> None:
         ("keys", ("create", "list", "revoke")),
         ("batches", ("list", "rebuild")),
         ("feedback", ("export",)),
-        ("train", ("now",)),
+        ("train", ("now", "cancel")),
     ],
 )
 def test_every_group_has_its_commands(tmp_path: Path, group: str, commands: tuple[str, ...]) -> None:
