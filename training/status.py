@@ -47,11 +47,12 @@ class Status:
         """``heard`` is told of every sign of work, shown or not."""
         self._registry, self._alias, self._heard = registry, alias, heard
         self._begun = self._written = 0.0
+        self._first: tuple[float, float] | None = None  # time and fraction of the step's first progress
 
     def step(self, name: str, fraction: float) -> None:
         """A step has begun."""
         self._heard()
-        self._begun = time.time()
+        self._begun, self._first = time.time(), None
         told: dict[str, Any] = {
             "progress": fraction,
             "eta_seconds": None,
@@ -66,10 +67,15 @@ class Status:
         now = time.time()
         if now - self._written < 0.5 and fraction < 1.0:
             return False
-        spent = now - self._begun
-        eta = spent * (1 - fraction) / fraction if fraction > 0 else None
+        eta = self._left(now, fraction)
         self._write({"step": name, "progress": fraction, "eta_seconds": eta, "figures": dict(figures)})
         return True
+
+    def _left(self, now: float, fraction: float) -> float | None:
+        """Seconds to the end at the pace since the first progress: a step that was taken up began elsewhere."""
+        since, done = self._first or (self._begun, 0.0)
+        self._first = self._first or (now, fraction)
+        return (now - since) * (1 - fraction) / (fraction - done) if fraction > done else None
 
     def _write(self, values: dict[str, Any]) -> None:
         self._written = time.time()

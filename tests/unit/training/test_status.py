@@ -68,6 +68,19 @@ def test_a_step_shows_how_far_it_is_and_how_long_it_will_take(
     assert told(registry, "step_started") == (1000.0,)
 
 
+def test_a_step_that_was_taken_up_half_way_tells_its_own_pace(
+    registry: MemoryRegistry, status: Status, clock: Clock
+) -> None:
+    status.step("ppo", 0.0)
+    told_of = []
+    for share in (0.5, 0.6, 0.8):
+        clock.now += 10
+        status.progress("ppo", share, {})
+        told_of.append(told(registry, "eta_seconds")[0])
+    # nothing is known but the start at first; then 0.1 in 10 s, and 0.3 in 20 s
+    assert told_of == [pytest.approx(10.0), pytest.approx(40.0), pytest.approx(20 * 0.2 / 0.3)]
+
+
 def test_progress_is_written_at_most_twice_a_second_but_the_end_always(
     registry: MemoryRegistry, status: Status, clock: Clock
 ) -> None:
