@@ -18,10 +18,10 @@ from training.trunk import Trunk
 
 
 class Watching:
-    """Remembers what it is told; asks PPO to stop when ``stops``."""
+    """Remembers what it is told; wants the end from the ``patience``-th time on that it is asked."""
 
-    def __init__(self, *, stops: bool = False) -> None:
-        self.stops, self.steps, self.accuracy = stops, list[str](), 0.0
+    def __init__(self, *, patience: float = float("inf")) -> None:
+        self.patience, self.steps, self.accuracy = patience, list[str](), 0.0
 
     def step(self, name: str, _fraction: float) -> None:
         self.steps.append(name)
@@ -32,7 +32,8 @@ class Watching:
         self.accuracy = reward.fold_accuracy
 
     def should_stop(self) -> bool:
-        return self.stops
+        self.patience -= 1
+        return self.patience <= 0
 
 
 def word(rng: random.Random, letters: str) -> str:
@@ -113,7 +114,21 @@ def test_votes_that_agree_lead_to_an_adapter_and_a_verdict_on_it(trunk: Trunk, t
     assert told.trained["ppo"]["samples"] > 0
 
 
-def test_a_round_that_is_asked_to_end_ends(trunk: Trunk, tmp_path: Path) -> None:
-    said = r"stopped after step 1 of 24, 128 replies and \d+ s, .* nats .* reward moved from .*; no adapter was made"
+@pytest.mark.parametrize(
+    ("patience", "steps", "said"),
+    [
+        (1, ["reward model"], "it ended after the fit of the reward model; no adapter was made"),
+        (
+            2,
+            ["reward model", "ppo"],
+            r"stopped after step 1 of 24, 128 replies and \d+ s, .* nats .* reward moved from .*; no adapter was made",
+        ),
+    ],
+)
+def test_a_round_that_is_asked_to_end_ends_and_says_what_it_did(
+    trunk: Trunk, tmp_path: Path, patience: int, steps: list[str], said: str
+) -> None:
+    watcher = Watching(patience=patience)
     with pytest.raises(RoundCancelled, match=said):
-        learnt(trunk, votes(120, coin=False), tmp_path, Watching(stops=True))
+        learnt(trunk, votes(120, coin=False), tmp_path, watcher)
+    assert watcher.steps == steps
