@@ -11,7 +11,7 @@ from tests.unit.training.tiny import save_tiny
 
 def test_learning_killed_three_times_gives_the_bytes_of_learning_undisturbed(tmp_path: Path) -> None:
     model = save_tiny(tmp_path / "model")
-    rows = list(series(str(model), tmp_path, kills=3, runs=1, seeds=1, steps=4))
+    rows = list(series(str(model), tmp_path, kills=3, runs=1, seeds=1, steps=3))
     assert sum(len(row["kills"]) for row in rows) == 3
     assert all(row["same"] for row in rows)
 
