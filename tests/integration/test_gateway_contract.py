@@ -213,7 +213,7 @@ async def test_experiments_are_made_ramped_and_stopped(up: Running) -> None:
 async def test_a_round_that_runs_can_be_asked_to_end_and_one_that_does_not_cannot(up: Running) -> None:
     status, refused = await up.call("POST", "/v1/loop/cancel")
     assert (status, refused["error"]["message"]) == (409, "no round of heed runs")
-    up.registry.set_loop("heed", {"starts": 1, "round_started": 1.0, "step": "ppo"})
+    up.gateway.registry.set_loop("heed", {"starts": 1, "round_started": 1.0, "step": "ppo"})
     status, asked = await up.call("POST", "/v1/loop/cancel", {"alias": "heed"})
     assert (status, asked["alias"], asked["step"]) == (202, "heed", "ppo")
     _, loop = await up.call("GET", "/v1/loop")
