@@ -148,9 +148,9 @@ def _judged(said: Any, told: Joined) -> tuple[Any, Any]:
     verdict = said.column("said")
     thumb = pc.equal(said.column("kind"), "thumb").to_numpy()
     judged = thumb | (pc.equal(verdict, "win").to_numpy() & (a >= 0) & (a != b))
-    both = np.stack([np.minimum(a, b), np.maximum(a, b)], axis=1)[judged]
+    both = (np.minimum(a, b) + 1) * (codes.max() + 2) + np.maximum(a, b) + 1
     things = np.full(len(a), -1)
-    things[judged] = np.unique(both, axis=0, return_inverse=True)[1].reshape(-1)
+    things[judged] = np.unique(both[judged], return_inverse=True)[1]
     return things, np.where(thumb, pc.equal(verdict, "up").to_numpy(), a < b)
 
 

@@ -281,3 +281,37 @@ def test_labels_are_thumbs_by_criterion_the_surer_the_heavier(
     told = [(thumb.reasons, thumb.up, thumb.weight) for thumb in examples.thumbs]
     assert told == [(("brevity",), False, 0.5), (("tone",), True, pytest.approx(1.6))]
     assert newest == 9.0
+
+
+def test_who_contradicts_everybody_on_the_same_replies_counts_less_whatever_their_case(
+    tmp_path: Path, settings: TrainingSettings
+) -> None:
+    events: list[Event] = []
+    for number in range(180):  # six subjects are given the same thirty replies
+        thing, subject = number % 30, f"s-{number // 30}"
+        given = replace(
+            response(number, subject, text=f"Reply {thing}" if number % 2 else f"reply {thing} "),
+            messages=({"role": "user", "content": f"question {thing}"},),
+        )
+        rating = "up" if subject != "s-5" else "down"
+        events += [given, vote(number, rating, at=500.0 + number, subject=subject)]
+    examples, _ = collect(archived(tmp_path / "a", events), "heed", settings)
+    weights = {(thumb.subject, thumb.weight) for thumb in examples.thumbs}
+    assert weights == {("s-5", 0.1), *((f"s-{n}", 1.0) for n in range(5))}
+
+
+def test_a_rare_prompt_weighs_no_more_than_its_share(tmp_path: Path, settings: TrainingSettings) -> None:
+    events: list[Event] = []
+    for number in range(300):  # a third of all votes by two subjects on one prompt
+        subject = f"s-{number % 2}" if number < 100 else f"s-{number}"
+        given = replace(
+            response(number, subject, text=f"reply {number}"),
+            messages=({"role": "user", "content": "rare" if number < 100 else f"question {number}"},),
+        )
+        events += [given, vote(number, "up", at=500.0 + number, subject=subject)]
+    examples, _ = collect(
+        archived(tmp_path / "a", events), "heed", settings.overridden({"subject_share": 1.0})
+    )
+    rare = sum(thumb.weight for thumb in examples.thumbs if thumb.messages[0]["content"] == "rare")
+    assert rare == pytest.approx(0.02 * 300)
+    assert sum(thumb.weight for thumb in examples.thumbs) == pytest.approx(200 + rare)
