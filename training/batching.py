@@ -150,8 +150,18 @@ def _judged(said: Any, told: Joined) -> tuple[Any, Any]:
     judged = thumb | (pc.equal(verdict, "win").to_numpy() & (a >= 0) & (a != b))
     both = (np.minimum(a, b) + 1) * (codes.max() + 2) + np.maximum(a, b) + 1
     things = np.full(len(a), -1)
-    things[judged] = np.unique(both[judged], return_inverse=True)[1]
+    things[judged] = _by_appearance(both[judged])
     return things, np.where(thumb, pc.equal(verdict, "up").to_numpy(), a < b)
+
+
+def _by_appearance(values: Any) -> Any:
+    """(n,) numbers of the values in the order in which they appear: sums over them then do not depend, to the last
+    bit, on how the archive is cut into segments.
+    """
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    number = np.empty(len(first), np.int64)
+    number[np.argsort(first)] = np.arange(len(first))
+    return number[inverse]
 
 
 def _plain(text: Any) -> Any:

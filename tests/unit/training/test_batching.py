@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from feedback.archive import Archive, Snapshot
 from feedback.events import Comparison, Event, Label, Report, Response, Vote
 from feedback.protocols import Entry
-from training.batch_files import drop_batches, examples_of, manifest_of, open_batch, read
+from training.batch_files import drop_batches, examples_of, manifest_of, open_batch, packed, read
 from training.batching import build, gather, rebuild
 from training.errors import BatchDiffers, NothingToLearn
 from training.examples import Examples
@@ -315,3 +320,33 @@ def test_a_rare_prompt_weighs_no_more_than_its_share(tmp_path: Path, settings: T
     rare = sum(thumb.weight for thumb in examples.thumbs if thumb.messages[0]["content"] == "rare")
     assert rare == pytest.approx(0.02 * 300)
     assert sum(thumb.weight for thumb in examples.thumbs) == pytest.approx(200 + rare)
+
+
+@settings_of_hypothesis(max_examples=20, deadline=None)
+@given(cuts=st.lists(st.integers(0, 80), max_size=4), seed=st.integers(0, 99), merged=st.booleans())
+def test_however_the_archive_is_cut_the_batch_has_the_same_bytes(
+    tmp_path_factory: pytest.TempPathFactory, cuts: list[int], seed: int, merged: bool
+) -> None:
+    rng = random.Random(7)
+    events: list[Event] = []
+    for number in range(40):
+        thing, subject = number % 8, f"s-{number // 8}"
+        one = ({"role": "user", "content": f"question {thing}"},)
+        given_to = replace(response(number, subject, text=f"reply {thing}"), messages=one)
+        events += [
+            given_to,
+            vote(number, rng.choice(["up", "down"]), at=float(rng.randrange(9)), subject=subject),
+        ]
+    entries = [Entry(f"{100 + place}-0", event) for place, event in enumerate(events)]
+    made = []
+    for ends in ([], sorted(cuts)):
+        archive = Archive(tmp_path_factory.mktemp("archive"))
+        parts = [entries[a:b] for a, b in pairwise([0, *ends, len(entries)])]
+        random.Random(seed).shuffle(parts)
+        for part in parts:
+            archive.write(part + part[:1] + random.Random(seed).sample(entries, 3))  # some twice
+        if merged:
+            archive.compact()
+        recipe = Recipe.of(TrainingSettings(), "heed", None, archive.last_position())
+        made.append(packed(gather(Snapshot(archive, recipe.until), recipe).table))
+    assert made[0] == made[1]
