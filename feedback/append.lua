@@ -8,9 +8,23 @@ local seen = P .. 'seen:' .. event_id
 
 local function present(value) return value ~= nil and value ~= cjson.null end
 
+-- A response's key and its place in lists, without what all of them begin with.
+local function short(response_id) return (string.gsub(response_id, '^chatcmpl%-', '')) end
+
+-- What served a response: alias, adapter, arm, experiment. Few differ, so each is kept once, under a number.
 local function summary(response_id)
-  local data = call('GET', P .. 'response:' .. response_id)
-  return data and cjson.decode(data) or nil
+  local data = call('GET', P .. 'response:' .. short(response_id))
+  local shape = data and call('HGET', P .. 'shapes', string.match(data, '^%d+'))
+  return shape and cjson.decode(shape) or nil
+end
+
+local function number_of(shape)
+  local number = call('HGET', P .. 'shapes', shape)
+  if not number then
+    number = tostring(call('HLEN', P .. 'shapes') / 2)
+    call('HSET', P .. 'shapes', shape, number, number, shape)
+  end
+  return number
 end
 
 local function bump(experiment, arm, field, by)
@@ -80,21 +94,25 @@ end
 local function say()
   local voice, history = P .. 'voice:' .. facts.feedback_id, P .. 'history:' .. facts.feedback_id
   local spoken = P .. 'spoken:' .. facts.subject
-  local old = call('HMGET', voice, 'said', 'time', 'confirmed', 'facts')
+  local old = call('HMGET', voice, 'said', 'time', 'confirmed', 'facts', 'body')
+  local mark = redis.sha1hex(facts.said)
   local time, stood, confirmed = tonumber(facts.time), tonumber(old[2] or -1), tonumber(old[3] or -1)
-  if old[1] == facts.said then
+  if old[1] == mark then
     if time > confirmed then call('HSET', voice, 'confirmed', facts.time) end
     return 'repeat', false
   end
-  call('RPUSH', history, body)
-  call('LTRIM', history, -32, -1)
+  if old[1] then -- a first saying is its own history
+    if call('EXISTS', history) == 0 then call('RPUSH', history, old[5]) end
+    call('RPUSH', history, body)
+    call('LTRIM', history, -32, -1)
+  end
   call('SADD', spoken, facts.feedback_id)
   -- Late: something newer stands. Said after the standing event and before it was confirmed, it stays out of
   -- the stream, where the newest by time is what counts.
   local late = old[1] and time < confirmed
   if not late then
     if old[1] then tally(cjson.decode(old[4]), -1) end
-    call('HSET', voice, 'body', body, 'said', facts.said, 'time', facts.time, 'confirmed', facts.time, 'facts', ARGV[4])
+    call('HSET', voice, 'body', body, 'said', mark, 'time', facts.time, 'confirmed', facts.time, 'facts', facts.tally)
     tally(facts, 1)
     count(voice)
   end
@@ -125,9 +143,10 @@ local function expose()
 end
 
 local function respond()
-  call('SET', P .. 'response:' .. facts.response_id, facts.summary, 'EX', facts.life)
-  local mine = P .. 'subject:' .. facts.subject
-  call('LPUSH', mine, facts.response_id)
+  local held = number_of(facts.shape) .. '|' .. facts.time .. '|' .. facts.prompt
+  call('SET', P .. 'response:' .. short(facts.response_id), held, 'EX', math.max(facts.life, facts.seen))
+  local mine, name = P .. 'subject:' .. facts.subject, short(facts.response_id)
+  call('LPUSH', mine, name == facts.response_id and '=' .. name or name)
   call('LTRIM', mine, 0, 999)
   call('EXPIRE', mine, facts.life)
   if present(facts.experiment) then expose() end
@@ -142,7 +161,7 @@ local function respond()
   end
 end
 
-if call('EXISTS', seen) == 1 then return 'repeat' end
+if kind ~= 'response' and call('EXISTS', seen) == 1 then return 'repeat' end
 local forgotten = call('GET', P .. 'forgotten:' .. facts.mark)
 if forgotten and tonumber(facts.time) <= tonumber(forgotten) then return 'repeat' end
 local status, streamed = 'new', true
@@ -150,7 +169,7 @@ if kind == 'vote' or kind == 'comparison' or kind == 'label' then
   status, streamed = say()
   if status == 'repeat' then return status end
 elseif kind == 'response' then
-  if call('EXISTS', P .. 'response:' .. facts.response_id) == 1 then return 'repeat' end
+  if call('EXISTS', P .. 'response:' .. short(facts.response_id)) == 1 then return 'repeat' end
   respond()
 elseif kind == 'report' then
   call('HSET', P .. 'reports', facts.report_id, body)
@@ -162,5 +181,5 @@ if streamed then
   call('HINCRBY', P .. 'waiting', 'events', 1)
   if kind == 'vote' or kind == 'comparison' then call('HINCRBY', P .. 'waiting', 'votes', 1) end
 end
-call('SET', seen, '1', 'EX', facts.seen)
+if kind ~= 'response' then call('SET', seen, '1', 'EX', facts.seen) end -- a response's own key tells
 return status

@@ -36,11 +36,15 @@ def summary_of(event: Response) -> ResponseSummary:
         adapter=event.adapter,
         arm=event.arm,
         experiment=event.experiment,
-        subject=event.subject,
         time=event.time,
-        comparison_id=event.comparison_id,
         prompt=prompt_mark(event),
     )
+
+
+def shape_of(event: Response) -> str:
+    """What served it, as JSON: kept once for all responses that were served alike."""
+    shape = {"alias": event.alias, "adapter": event.adapter, "arm": event.arm, "experiment": event.experiment}
+    return orjson.dumps(shape).decode()
 
 
 def said(event: Vote | Comparison | Label) -> str:
@@ -98,7 +102,8 @@ def facts_of(event: Event, life_seconds: int) -> dict[str, Any]:
         facts |= {"response_id": event.response_id, "rating": event.rating}
     if isinstance(event, Comparison):
         facts["ranking"] = event.ranking
-    return facts
+    counted = {name: facts[name] for name in ("subject", "response_id", "rating", "ranking") if name in facts}
+    return facts | {"tally": orjson.dumps(counted).decode()}
 
 
 def voices_of(event: Response) -> list[str]:
@@ -111,7 +116,8 @@ def _response_facts(event: Response) -> dict[str, Any]:
     shares = event.arm_shares
     return {
         "response_id": event.response_id,
-        "summary": orjson.dumps(summary_of(event)).decode(),
+        "shape": shape_of(event),
+        "prompt": prompt_mark(event),
         "comparison_id": event.comparison_id,
         "experiment": event.experiment,
         "arm": event.arm,

@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from feedback.durable import fsync_folder
 from feedback.errors import ExpiredId, InvalidId, NotStored, SettingsError
 
 RESPONSE, COMPARISON = "chatcmpl-", "cmpr-"
@@ -27,35 +28,71 @@ _STORED = 1
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """The signing keys, newest first: the first signs, all verify."""
+    """The signing keys, newest first. The first whose time has come signs; all verify, those that wait as well, so
+    that every gateway knows a key before any signs with it.
+    """
 
     keys: tuple[bytes, ...]
+    begins: tuple[float, ...] = ()  # Unix seconds from which each signs; none: at once
+    pseudonyms: bytes = b""  # makes subjects; none: the last of ``keys``
 
     @classmethod
     def load(cls, path: Path) -> Secrets:
-        """Read the keys, one hex line each; make the file (0600) when there is none."""
+        """Read the keys, one line each; make the file (0600) when there is none. A line is ``HEX``, ``HEX@SECONDS`` of
+        a key that signs from then on, or ``HEX@subjects`` of one that signs and verifies nothing any more and only
+        keeps the subjects' pseudonyms what they were.
+        """
         if not path.exists():
             _create(path)
-        lines = path.read_text().split()
         try:
-            keys = tuple(bytes.fromhex(line) for line in lines)
+            lines = [_parsed(line) for line in path.read_text().split()]
         except ValueError as error:
             raise SettingsError(
-                f"{path}: each line must be hex; delete the file to make a new key"
+                f"{path}: each line must be hex, or hex@unix-seconds; delete the file to make a new key"
             ) from error
-        if not keys or any(len(key) < 16 for key in keys):
-            raise SettingsError(f"{path}: needs at least one key of 32 hex digits")
-        return cls(keys)
+        signing = [(key, begin) for key, begin in lines if begin != math.inf]
+        if not signing or any(len(key) < 16 for key, _ in lines):
+            raise SettingsError(f"{path}: needs at least one key of 32 hex digits that signs")
+        begins = tuple(begin for _, begin in signing)
+        return cls(tuple(key for key, _ in signing), begins if any(begins) else (), lines[-1][0])
+
+    def signer(self, now: float) -> bytes:
+        """The key that signs at that time; the oldest where none may yet."""
+        begun = (key for key, begin in zip(self.keys, self.begins, strict=True) if begin <= now)
+        return next(begun, self.keys[-1]) if self.begins else self.keys[0]
 
 
-def _create(path: Path) -> None:
+def _parsed(line: str) -> tuple[bytes, float]:
+    """A key and from when it signs; never: infinite. Raises ValueError."""
+    text, _, begin = line.partition("@")
+    return bytes.fromhex(text), math.inf if begin == "subjects" else float(begin or 0)
+
+
+def rotate(path: Path, begin: float) -> Secrets:
+    """Put a new key first that signs from ``begin`` (Unix seconds) on; what stands then. Whoever reads the file sees
+    the old keys or all of them. Raises SettingsError for a file that cannot be read.
+    """
+    Secrets.load(path)
+    draft = _draft(path, f"{random.token_hex(32)}@{begin:.0f}\n{path.read_text()}")
+    draft.replace(path)
+    fsync_folder(path.parent)
+    return Secrets.load(path)
+
+
+def _draft(path: Path, text: str) -> Path:
+    """A file beside, durable, that only its owner can read."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.{random.token_hex(4)}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w") as file:
-        file.write(random.token_hex(32) + "\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
+    return draft
+
+
+def _create(path: Path) -> None:
+    draft = _draft(path, random.token_hex(32) + "\n")
     try:
         os.link(draft, path)  # fails when another process was first: then its key stands
     except FileExistsError:
@@ -70,12 +107,15 @@ def _mac(key: bytes, what: bytes, size: int = _MAC) -> bytes:
 
 def subject_of(secrets: Secrets, key_id: str, identifier: str) -> str:
     """The pseudonym of an end user under an access key; the last key of the file keeps it stable."""
-    return "s-" + _mac(secrets.keys[-1], f"subject\0{key_id}\0{identifier}".encode(), 12).hex()
+    return (
+        "s-"
+        + _mac(secrets.pseudonyms or secrets.keys[-1], f"subject\0{key_id}\0{identifier}".encode(), 12).hex()
+    )
 
 
 def _mint(secrets: Secrets, prefix: str, subject: str, *, nonce: bytes, now: float, flags: int) -> str:
     head = nonce + math.ceil(now).to_bytes(4, "big") + bytes([flags])
-    body = head + _mac(secrets.keys[0], prefix.encode() + head + subject.encode())
+    body = head + _mac(secrets.signer(now), prefix.encode() + head + subject.encode())
     return prefix + base64.urlsafe_b64encode(body).decode()  # 33 bytes: no padding
 
 
@@ -140,7 +180,7 @@ def verify(
     try:
         body = _unpack(signed)
     except InvalidId:
-        _signer(secrets, prefix, b"", subject)  # junk takes as long as a forgery
+        _signer(secrets, prefix, bytes(_HEAD + _MAC), subject)  # junk takes as long as a forgery
         raise
     head = body[:_HEAD]
     if _signer(secrets, prefix, body, subject) is None or not signed.startswith(prefix):

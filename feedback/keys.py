@@ -7,6 +7,8 @@ Sentinel, or a managed one), not a Redis Cluster.
 
 from __future__ import annotations
 
+from feedback.ids import RESPONSE
+
 P = "heed"
 
 EVENTS = f"{P}:events"  # (lua) stream {k: kind, e: event}; until archived; gateway writes, workers read
@@ -14,6 +16,7 @@ ARCHIVE_GROUP = "archive"  # the consumer group of EVENTS
 WAITING = f"{P}:waiting"  # (lua) hash {events, votes} not yet acknowledged; for ever; log; everyone
 DAMAGED = f"{P}:damaged"  # list of entries that do not decode, the last 1000; for ever; workers; people
 REPORTS = f"{P}:reports"  # (lua) hash report id → event; for ever; log writes, gateway and batching read
+SHAPES = f"{P}:shapes"  # (lua) hash number → JSON of what served responses, and back; for ever; log
 VOTES_TOTAL = f"{P}:votes"  # (lua) hash alias → int; for ever; log writes, gateway and workers read
 
 GENERATION = f"{P}:generation"  # int; for ever; registry writes, gateway polls
@@ -31,24 +34,28 @@ RECEIPTS = f"{P}:receipts"  # hash receipt id → JSON; for ever; forget writes,
 
 
 def seen(event_id: str) -> str:
-    """(lua) String; SEEN_SECONDS; the log's own mark that an event was written."""
+    """(lua) String; SEEN_SECONDS; the log's own mark that an event was written; a response's is its own key."""
     return f"{P}:seen:{event_id}"
 
 
 def response(response_id: str) -> str:
-    """(lua) String, JSON of ResponseSummary; as long as votes are taken; log writes, gateway reads."""
-    return f"{P}:response:{response_id}"
+    """(lua) String "shape's number|time|prompt's mark"; as long as votes are taken, SEEN_SECONDS at least; log writes,
+    gateway reads.
+    """
+    return f"{P}:response:{response_id.removeprefix(RESPONSE)}"
 
 
 def voice(feedback_id: str) -> str:
-    """(lua) Hash {body, said, time, confirmed, facts, uncounted}: what stands; as long as votes are taken;
-    log writes, gateway reads.
+    """(lua) Hash {body, said, time, confirmed, facts, uncounted}: what stands, with sha1 of what was said and what
+    experiments count of it; as long as votes are taken; log writes, gateway reads.
     """
     return f"{P}:voice:{feedback_id}"
 
 
 def history(feedback_id: str) -> str:
-    """(lua) List of events as they came, the last 32; as long as votes are taken; log; gateway reads."""
+    """(lua) List of events as they came, the last 32, from the second on; as long as votes are taken; log; gateway
+    reads.
+    """
     return f"{P}:history:{feedback_id}"
 
 
@@ -60,7 +67,9 @@ def forgotten(mark: str) -> str:
 
 
 def subject(name: str) -> str:
-    """(lua) List of response ids, newest first, the last 1000; as long as votes are taken; log; gateway."""
+    """(lua) List of response ids without their beginning (others after a "="), newest first, the last 1000; as long as
+    votes are taken; log; gateway.
+    """
     return f"{P}:subject:{name}"
 
 

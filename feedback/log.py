@@ -21,7 +21,7 @@ from feedback import keys
 from feedback.errors import InvalidRecord
 from feedback.events import Event, Report, Vote, decode, encode, kind_of
 from feedback.facts import SEEN_SECONDS, arm_counts, facts_of, mark_of
-from feedback.ids import feedback_id
+from feedback.ids import RESPONSE, feedback_id
 from feedback.protocols import Appended, ArmCounts, Backlog, Entry, ResponseSummary
 from feedback.store import Durability, durability, translated
 
@@ -184,7 +184,11 @@ class RedisEventLog:
     def response(self, response_id: str) -> ResponseSummary | None:
         with translated():
             data = self._client.get(keys.response(response_id))
-        return None if data is None else ResponseSummary(**orjson.loads(data))
+            if data is None:
+                return None
+            number, time, prompt = data.decode().split("|")
+            shape = self._client.hget(keys.SHAPES, number)
+        return ResponseSummary(response_id, **orjson.loads(shape), time=float(time), prompt=prompt)
 
     def latest(self, response_id: str, subject: str) -> Vote | None:
         with translated():
@@ -198,7 +202,10 @@ class RedisEventLog:
 
     def sayings(self, feedback_id: str) -> list[Event]:
         with translated():
-            return [decode(data) for data in self._client.lrange(keys.history(feedback_id), 0, -1)]
+            said = self._client.lrange(keys.history(feedback_id), 0, -1)
+            if not said:  # once, or never
+                said = [body for body in [self._client.hget(keys.voice(feedback_id), "body")] if body]
+        return [decode(data) for data in said]
 
     def spoken(self, subject: str) -> list[Event]:
         with translated(), self._client.pipeline(transaction=False) as pipe:
@@ -212,7 +219,7 @@ class RedisEventLog:
         if limit <= 0:
             return []
         with translated():
-            return [_text(name) for name in self._client.lrange(keys.subject(subject), 0, limit - 1)]
+            return _ids(self._client.lrange(keys.subject(subject), 0, limit - 1))
 
     def counts(self, experiment: str) -> dict[str, ArmCounts]:
         with translated():
@@ -271,11 +278,11 @@ class RedisEventLog:
 
 def drop_indexes(client: Any, subject: str) -> None:
     """Remove what the indexes hold of a subject; totals and event ids stay."""
-    mine = client.lrange(keys.subject(subject), 0, -1)
+    mine = _ids(client.lrange(keys.subject(subject), 0, -1))
     spoken = [_text(name) for name in client.smembers(keys.spoken(subject))]
     with client.pipeline(transaction=False) as pipe:
         for response_id in mine:
-            pipe.delete(keys.response(_text(response_id)))
+            pipe.delete(keys.response(response_id))
         for name in spoken:
             pipe.delete(keys.voice(name), keys.history(name))
             pipe.hdel(keys.REPORTS, name)
@@ -286,6 +293,12 @@ def drop_indexes(client: Any, subject: str) -> None:
             fields = [f"{what}|{arm}|{subject}" for what in ("votes", "pairs") for arm in arms]
             pipe.hdel(keys.tallies(_text(name)), *fields)
         pipe.execute()
+
+
+def _ids(held: Sequence[bytes]) -> list[str]:
+    """Response ids of a subject's list."""
+    names = map(_text, held)
+    return [name[1:] if name.startswith("=") else RESPONSE + name.removeprefix(RESPONSE) for name in names]
 
 
 def _rows(reply: Any) -> list[Any]:

@@ -56,9 +56,7 @@ class ResponseSummary:
     adapter: str
     arm: str
     experiment: str | None
-    subject: str
     time: float
-    comparison_id: str | None = None
     prompt: str = ""  # the same for the same prompt; empty: not known
 
 

@@ -35,6 +35,7 @@ from serve.engines import Engine, Pool
 from serve.limits import Limits
 from serve.metrics import Metrics
 from serve.pulse import Pulse
+from serve.rotation import follow
 from serve.routing import RouteTable
 from serve.settings import GatewaySettings
 from serve.snapshot import Snapshot
@@ -122,6 +123,12 @@ async def running(settings: GatewaySettings, stores: Stores | None = None) -> As
                 lambda: gateway.discovery.watch(settings.engine_resolve_seconds),
                 lambda: gateway.pool.watch(settings.engine_health_seconds),
                 gateway.keeper.run,
+                lambda: follow(
+                    settings.root / "secret",
+                    gateway.secrets,
+                    partial(setattr, gateway, "secrets"),
+                    settings.reread_seconds,
+                ),
                 gateway.limits.share,
             )
         ]

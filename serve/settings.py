@@ -107,7 +107,9 @@ class GatewaySettings(Rating, StoreSettings):
         description="pause between looks at the registry, whose changes are announced besides",
     )
     reread_seconds: float = Field(
-        default=5.0, gt=0, description="the registry is re-read at least this often"
+        default=5.0,
+        gt=0,
+        description="the registry and the file of signing keys are re-read at least this often",
     )
 
     adapter_slots: int = Field(default=16, ge=2, description="the engines' --max-cpu-loras; one is kept free")

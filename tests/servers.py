@@ -86,22 +86,19 @@ def answers(url: str, headers: Mapping[str, str] | None = None) -> bool:
         return False
 
 
+def valkey_command(folder: Path, port: int) -> list[str]:
+    """A Valkey that acknowledges only what is on disk, in ``folder``."""
+    command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    command += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+    return [*command, "--maxmemory-policy", "noeviction"]
+
+
 @contextmanager
 def valkey_server(folder: Path, port: int | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A Valkey that acknowledges only what is on disk. Yields its URL and process."""
     port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
-    command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-    command += [
-        "--appendonly",
-        "yes",
-        "--appendfsync",
-        "always",
-        "--save",
-        "",
-        "--maxmemory-policy",
-        "noeviction",
-    ]
+    command = valkey_command(folder, port)
     url = f"redis://127.0.0.1:{port}/0"
     with process(command, folder / "valkey.log") as child, redis.Redis.from_url(url) as client:
 

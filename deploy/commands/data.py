@@ -150,3 +150,19 @@ def revoke(key_id: Annotated[str, typer.Argument(help="The key's id, k-….")]) 
     from deploy.store_access import open_store
 
     print(f"revoked {revoke_key(open_store().registry, key_id).id}")
+
+
+@keys.command()
+def rotate(
+    wait: Annotated[
+        float, typer.Option(help="Seconds until the new key signs: every gateway must have read it by then.")
+    ] = 60.0,
+) -> None:
+    """Make a new key that signs response ids. Ids that are out stay good: old keys go on verifying."""
+    import time
+
+    from feedback.ids import rotate as rotated
+    from feedback.settings import StoreSettings
+
+    secrets = rotated(StoreSettings().root / "secret", time.time() + wait)
+    print(f"{len(secrets.keys)} signing keys; the newest signs in {wait:.0f} s")

@@ -164,9 +164,7 @@ def test_a_response_is_remembered_without_its_text(log: EventLog) -> None:
         adapter="a-1",
         arm="candidate",
         experiment="exp",
-        subject="s1",
         time=100.0,
-        comparison_id="c1",
     )
     assert log.response("r2") is None
 

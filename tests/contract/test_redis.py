@@ -225,6 +225,7 @@ def test_everything_written_stands_in_the_list_of_keys(store: redis.Redis) -> No
             label("a", {"t": 1.0}, 1.0),
             report("rp-1", "a"),
             vote("late", "up", 3.0),
+            vote("late", "down", 4.0),
         ]
     )
     log.claim("w", 1)
@@ -248,7 +249,7 @@ def test_everything_written_stands_in_the_list_of_keys(store: redis.Redis) -> No
     }
     assert {maker("*") for maker in makers} <= used
     forever = re.compile(
-        r"heed:(events|waiting|reports|votes|generation|adapters|engines|receipts|counts:|exposed:|loop:|fence:)"
+        r"heed:(events|waiting|reports|votes|shapes|generation|adapters|engines|receipts|counts:|exposed:|loop:|fence:)"
     )
     assert [key for key in written if store.ttl(key) < 0 and not forever.match(key)] == []
 

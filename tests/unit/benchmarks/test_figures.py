@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import loop, overload, rounds, start, swaps, votes
+from benchmarks import forgeries, ledger, loop, overload, redis_memory, rounds, start, swaps, votes
 from benchmarks.results import Figure, Row
 
 SWAPS: Row = {
@@ -110,3 +110,35 @@ def test_overload_tells_ratios_refusals_and_what_was_neither() -> None:
         ),
         ("22 ms = 1.10 ×", "without load: 20 ms; 7 rollouts served"),
     ]
+
+
+def test_the_ledger_is_a_line_a_mode_over_all_its_runs() -> None:
+    def ran(mode: str, **off: int) -> Row:
+        clean = dict.fromkeys(ledger.WRONG, 0)
+        return {"mode": mode, "kills": 7, "acknowledged": 1000, "seconds": 4.0, **clean, **off}
+
+    rows = [ran("torn"), ran("kills", missing=2), ran("kills", batch_double=1)]
+    assert told(ledger.figures(rows)) == [
+        ("3 of 2000", "14 kills, 250 votes a second"),
+        ("0 of 1000", "7 kills, 250 votes a second"),
+    ]
+
+
+def test_forgeries_tell_what_got_through_and_how_far_the_times_of_refusals_are_apart() -> None:
+    rows: list[Row] = [
+        {"kind": "all", "requests": 1000, "accepted": 0, "answers": 1, "noise": 0.01},
+        {"kind": "random", "p50_us": 900.0, "p99_us": 2000.0, "distance": 0.02},
+        {"kind": "junk", "p50_us": 905.0, "p99_us": 1900.0, "distance": 0.035},
+    ]
+    assert told(forgeries.figures(rows)) == [
+        ("0 of 1000", "1 answer for all unknown ids"),
+        ("0.035", "two halves of one kind: 0.010; p50 900–905 µs, p99 1900–2000 µs"),
+    ]
+
+
+def test_memory_is_told_of_the_last_part_beside_the_first() -> None:
+    rows: list[Row] = [
+        {"responses": 200_000, "bytes_each": 212.4, "stream": 0},
+        {"responses": 1_000_000, "bytes_each": 209.6, "stream": 0},
+    ]
+    assert told(redis_memory.figures(rows)) == [("210", "of the first 200,000: 212; in the stream: 0")]

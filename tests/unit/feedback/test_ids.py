@@ -20,6 +20,7 @@ from feedback.ids import (
     mint_comparison,
     mint_response,
     new_event_id,
+    rotate,
     sides,
     subject_of,
     verify,
@@ -232,3 +233,50 @@ def test_a_secret_file_that_cannot_sign_is_refused_with_its_name(tmp_path: Path,
 def test_the_secret_file_lists_the_newest_key_first(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("aa" * 32 + "\n" + "bb" * 32 + "\n")
     assert Secrets.load(tmp_path / "secret").keys == (b"\xaa" * 32, b"\xbb" * 32)
+
+
+def test_a_key_verifies_at_once_and_signs_from_its_time_on(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    old = Secrets.load(path)
+    both = rotate(path, begin=1000.0)
+    assert both == Secrets.load(path)
+    assert both.keys[1:] == old.keys
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [file.name for file in tmp_path.iterdir()] == ["secret"]
+    before, after = (mint_response(both, "s-1", now=now) for now in (999.0, 1000.0))
+    check(before, secrets=old)
+    check(mint_response(both, "s-1", now=1001.0), secrets=both)
+    check(before, secrets=both)
+    with pytest.raises(InvalidId):
+        check(after, secrets=old)
+    assert subject_of(both, "k-1", "alice") == subject_of(old, "k-1", "alice")
+
+
+def test_a_gateway_that_has_not_signed_with_a_new_key_takes_what_another_signed_with_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "secret"
+    Secrets.load(path)
+    slow = rotate(path, begin=2000.0)  # by its own clock the time has not come
+    check(mint_response(slow, "s-1", now=2001.0), now=2001.0, secrets=slow)
+
+
+def test_a_leaked_key_is_taken_out_of_service_and_subjects_stay_who_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    old = Secrets.load(path)
+    both = rotate(path, begin=0.0)
+    new_line, old_line = path.read_text().split()
+    path.write_text(f"{new_line}\n{old_line}@subjects\n")
+    left = Secrets.load(path)
+    assert left.keys == both.keys[:1]
+    assert subject_of(left, "k-1", "alice") == subject_of(old, "k-1", "alice")
+    check(mint_response(left, "s-1", now=1000.0), secrets=left)
+    with pytest.raises(InvalidId):
+        check(mint_response(old, "s-1", now=1000.0), secrets=left)
+
+
+@pytest.mark.parametrize("content", ["aa" * 32 + "@soon", "aa" * 32 + "@subjects", "aa@5"])
+def test_a_file_of_which_no_key_signs_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "secret").write_text(content)
+    with pytest.raises(SettingsError, match="secret"):
+        rotate(tmp_path / "secret", 0.0)
