@@ -162,7 +162,7 @@ async def breaking(
 ) -> Row:
     """One round: an engine dies or hangs when some replies have ended and others have begun."""
     running = asyncio.create_task(streams.run())
-    enough = random.randint(20, 60)
+    enough = random.randint(1, 3) * len(streams._left) // 5
     while len(streams.replies) < enough:
         assert not running.done(), "the streams ended before an engine was killed"
         await asyncio.sleep(0.005)
