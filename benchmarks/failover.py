@@ -112,7 +112,7 @@ class Streams:
 
     def __init__(self, at: Stage, count: int, at_once: int) -> None:
         asked = itertools.cycle(itertools.product((f"heed:{at.adapters[0]}", "heed:base"), PROMPTS))
-        self._left = [next(asked) for _ in range(count)]
+        self.left = [next(asked) for _ in range(count)]
         self._at, self._at_once = at, at_once
         self.replies: list[Reply] = []
 
@@ -122,8 +122,8 @@ class Streams:
             await asyncio.gather(*(self._client(http) for _ in range(self._at_once)))
 
     async def _client(self, http: aiohttp.ClientSession) -> None:
-        while self._left:
-            model, prompt = self._left.pop()
+        while self.left:
+            model, prompt = self.left.pop()
             self.replies.append(await ask(http, self._at.url, model, prompt))
 
 
@@ -162,7 +162,7 @@ async def breaking(
 ) -> Row:
     """One round: an engine dies or hangs when some replies have ended and others have begun."""
     running = asyncio.create_task(streams.run())
-    enough = random.randint(1, 3) * len(streams._left) // 5
+    enough = random.randint(1, 3) * len(streams.left) // 5
     while len(streams.replies) < enough:
         assert not running.done(), "the streams ended before an engine was killed"
         await asyncio.sleep(0.005)

@@ -88,9 +88,14 @@ class Engine:
 class Pool:
     """All engines of one gateway."""
 
-    def __init__(self, engines: list[Engine], metrics: Metrics, base_name: str) -> None:
+    def __init__(
+        self, engines: list[Engine], metrics: Metrics, base_name: str, engine_chats: int = 0
+    ) -> None:
         self.engines: list[Engine] = []
         self.base_name = base_name
+        self._most_each = (
+            engine_chats or math.inf
+        )  # chats an engine works on at once; beyond it they wait there
         self._metrics = metrics
         self.changed: Callable[[], None] = lambda: None  # called when what is up or ready changed
         for engine in engines:
@@ -112,13 +117,16 @@ class Pool:
         """An engine that has the adapter ready; None when there is none.
 
         The same ``prefix`` goes to the same engine, whose cache knows it, while that one has at most BUSIER times
-        the mean load: rendezvous hashing with bounded loads (Mirrokni et al. 2018). Without one, the least busy.
+        the mean load and no more chats than it works on at once: rendezvous hashing with bounded loads (Mirrokni et
+        al. 2018). Without one, or when all are full, the least busy.
         """
         able = [engine for engine in self.engines if engine.serves(adapter) and engine.name not in without]
         if len(able) < 2 or not prefix:
             return min(able, key=lambda engine: engine.load, default=None)
         most = math.ceil(BUSIER * (sum(engine.load for engine in able) + 1) / len(able))
-        free = [engine for engine in able if engine.load < most]
+        free = [engine for engine in able if engine.load < min(most, self._most_each)]
+        if not free:
+            return min(able, key=lambda engine: engine.load)
         return max(free, key=lambda engine: blake2b(prefix, key=engine.name.encode()[:64]).digest())
 
     async def wait_for(

@@ -163,7 +163,7 @@ def _build(
         return Engine(name, client, pulse=Pulse(settings.engine_stall_seconds))
 
     engines = [engine(name, url) for name, url in settings.engines.items()]
-    pool = Pool(engines, metrics, settings.engine_base_name)
+    pool = Pool(engines, metrics, settings.engine_base_name, settings.engine_chats)
     snapshot.listeners.append(lambda _, table: pool.drain(table.draining))
     writer = Writer(
         stores.log,

@@ -157,6 +157,19 @@ def test_a_busy_engine_hands_its_prefix_on_and_gets_it_back() -> None:
     assert chosen(there, b"p") == home.name
 
 
+@pytest.mark.parametrize(("loads", "most"), [((4, 3, 0), 4), ((4, 4, 2), 4), ((5, 4, 4), 4), ((2, 1, 2), 2)])
+def test_an_engine_that_works_on_all_it_can_gets_no_more_while_another_can(
+    loads: tuple[int, ...], most: int
+) -> None:
+    there = Pool([engine(f"engine-{number}") for number in range(3)], METRICS, "base", most)
+    for one, load in zip(there.engines, loads, strict=True):
+        one.load = load
+    able = {one.name for one in there.engines if one.load < most} or {
+        one.name for one in there.engines if one.load == min(loads)
+    }
+    assert {chosen(there, prefix) for prefix in prefixes(50)} <= able
+
+
 def test_only_an_engine_that_has_the_adapter_is_asked_for_it() -> None:
     there = several(3)
     there.set_ready(there.engines[1], "a-1", True)
