@@ -17,6 +17,7 @@ from feedback.errors import InvalidRecord
 __all__ = [
     "Manifest",
     "adapter_id",
+    "content_digest",
     "fingerprint",
     "fsync_folder",
     "read_manifest",
@@ -54,6 +55,11 @@ def sha256_of(path: Path) -> str:
     """Hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_digest(files: Mapping[str, str]) -> str:
+    """Hex digest of an adapter's bytes, of the digests of its two files: what its id is made of."""
+    return hashlib.sha256("".join(files[name] for name in sorted(FILES)).encode()).hexdigest()
 
 
 def adapter_id(sequence: int, digest: str) -> str:

@@ -119,8 +119,10 @@ def checked_sampling(values: Mapping[str, Any], settings: GatewaySettings) -> di
 
 
 def _model(value: Any) -> str:
-    if not isinstance(value, str) or not value:
+    if value is None:
         raise BadField("model", "must name an alias", code="missing_required_parameter")
+    if not isinstance(value, str) or not value:
+        raise BadField("model", "must be the name of an alias, as text")
     if len(value) > MAX_IDENTIFIER:
         raise BadField("model", f"is over {MAX_IDENTIFIER} characters")
     if value.endswith(":"):

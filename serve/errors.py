@@ -247,8 +247,35 @@ async def _validation_error(_: Request, error: Exception) -> Response:
     first: Any = next(iter(error.errors()), {}) if isinstance(error, RequestValidationError) else {}
     if first.get("type") == "json_invalid":
         return response_of(BadField("body", "is not JSON", status=422, code="invalid_json"))
-    why = str(first.get("msg", "is wrong")).removeprefix("Value error, ")
-    return response_of(BadField(field_name(first.get("loc", ())), why, status=422))
+    return response_of(BadField(field_name(first.get("loc", ())), _why(first), status=422))
+
+
+_SAID: dict[str, str] = {  # pydantic's kinds of error that it words for programmers
+    "missing": "must be given",
+    "extra_forbidden": "is not a field that is taken here",
+    "model_attributes_type": "must be a JSON object",
+    "dict_type": "must be an object",
+    "list_type": "must be a list",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be finite",
+}
+
+
+def _why(first: dict[str, Any]) -> str:
+    """What is wrong with a field, and so how to mend it."""
+    kind, told = str(first.get("type", "")), str(first.get("msg", "is wrong"))
+    if kind == "string_pattern_mismatch":
+        return f"must match {first['ctx']['pattern']}"
+    if kind in {"string_too_long", "string_too_short", "too_long", "too_short"}:
+        told = told.partition(" after validation")[0]
+    told = told.removeprefix("Value error, ")
+    for beginning in ("Input should ", "String should ", "List should ", "Dictionary should "):
+        if told.startswith(beginning):
+            told = f"must {told.removeprefix(beginning)}"
+    return _SAID.get(kind, told)
 
 
 _HTTP: dict[int, tuple[str, str]] = {

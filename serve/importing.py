@@ -7,7 +7,6 @@ and every later load, must answer the same.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import shutil
 import tempfile
@@ -15,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from feedback.manifest import Manifest, adapter_id, fingerprint, sha256_of, write_manifest
+from feedback.manifest import Manifest, adapter_id, content_digest, fingerprint, sha256_of, write_manifest
 from feedback.protocols import AdapterRecord
 from serve.engines import BASE, Engine
 from serve.errors import BadField, EngineError, EngineRefused, Unavailable
@@ -100,8 +99,8 @@ def _copy(gateway: Gateway, source: Path) -> tuple[Path, Lora]:
                 copy.flush()
                 os.fsync(copy.fileno())
         lora = check_peft(draft, shapes, rank_cap=settings.adapter_rank_cap)
-        digest = hashlib.sha256("".join(sha256_of(draft / name) for name in (CONFIG, WEIGHTS)).encode())
-        folder = settings.adapters_dir / adapter_id(gateway.registry.next_sequence(), digest.hexdigest())
+        digest = content_digest({name: sha256_of(draft / name) for name in PEFT_FILES})
+        folder = settings.adapters_dir / adapter_id(gateway.registry.next_sequence(), digest)
         draft.chmod(0o755)  # engines may run as another user
         draft.rename(folder)
     except BaseException:

@@ -1,9 +1,9 @@
 """Proves an adapter's files before any engine sees them.
 
 Checked: that the folder lies in the data directory and holds plain files of its own and nothing that could run;
-each file's hash; that the configuration is plain LoRA of a rank and scale that can be served; that each tensor
-fits the base's own weight; that every value is finite; that the probes can be run. An engine checks little of this
-itself: it accepts a wrong base, copies small tensors into a slice, and reads pickles.
+each file's hash, and the id, which is made of them; that the configuration is plain LoRA of a rank and scale that can
+be served; that each tensor fits the base's own weight; that every value is finite; that the probes can be run. An
+engine checks little of this itself: it accepts a wrong base, copies small tensors into a slice, and reads pickles.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from feedback.errors import InvalidRecord
-from feedback.manifest import Manifest, read_manifest, verify_files
+from feedback.manifest import Manifest, content_digest, read_manifest, verify_files
 from serve.plain_files import CONFIG, MANIFEST, WEIGHTS, Stamp, UnfitAdapter, open_plain, stamp_of
 from serve.tensor_file import Shapes, check_layout, check_values, layout_of
 
@@ -82,6 +82,8 @@ def verify(root: Path, adapter: str, base: Base, *, rank_cap: int) -> tuple[Mani
     lora = check_peft(folder, base.shapes, rank_cap=rank_cap)
     if manifest.rank not in {0, lora.rank}:
         raise UnfitAdapter(f"{CONFIG}: rank {lora.rank} is not the manifest's {manifest.rank}")
+    if not adapter.endswith(digest := content_digest(manifest.files)[:12]):
+        raise UnfitAdapter(f"{adapter}: is not the id of these files, which ends in {digest}")
     if stamp_of(folder, FILES) != stamp:
         raise UnfitAdapter(f"{adapter}: its files changed while they were checked")
     return manifest, stamp

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -20,6 +19,7 @@ from feedback.errors import InvalidRecord
 from feedback.manifest import (
     Manifest,
     adapter_id,
+    content_digest,
     fingerprint,
     read_manifest,
     sha256_of,
@@ -83,7 +83,7 @@ def _logprobs(trunk: Trunk, name: str | None, tokens: Tokens) -> list[float]:
 
 def digest_of(folder: Path) -> str:
     """Hex digest over the files' digests: the content address."""
-    return hashlib.sha256("".join(sha256_of(folder / name) for name in FILES).encode()).hexdigest()
+    return content_digest({name: sha256_of(folder / name) for name in FILES})
 
 
 def publish(

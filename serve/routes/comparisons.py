@@ -28,7 +28,7 @@ from serve.schemas.chat import ChatComparison
 from serve.schemas.feedback import ComparisonAnswer, ComparisonBody
 
 router = APIRouter(tags=["comparisons"])
-NOT_TAKEN = frozenset({"n", "store", "ignore_eos"})
+NOT_TAKEN = frozenset({"n", "ignore_eos"})
 MOST_RANKED = 16
 REQUEST_SCHEMA: dict[str, Any] = {
     "requestBody": {
@@ -47,6 +47,8 @@ async def compare(request: Request) -> Response:
         caller = gateway.doorman.caller(request)
         caller.need("chat")
         asked = parse_chat(await request.body(), gateway.settings, refuse=NOT_TAKEN)
+        if not asked.stored:
+            raise BadField("store", "must be true: a comparison is asked for to be voted on")
         subject = limited_subject(gateway, caller, request, asked.safety_identifier, asked.user)
         if asked.pinned is not None:
             caller.need("product")

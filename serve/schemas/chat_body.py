@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from serve.schemas.base import Identifier
 
@@ -252,6 +252,7 @@ class ComparedChat(BaseModel):
     prompt_cache_key: str | None = Field(default=None, max_length=256, description="changes nothing")
     prompt_cache_options: CacheOptions | None = None
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
+    store: Annotated[bool | None, WithJsonSchema({"enum": [True, None], "default": True})] = True
     service_tier: Literal["auto", "default"] | None = None
     verbosity: Literal["medium"] | None = None
     audio: None = None

@@ -18,11 +18,11 @@ from feedback.protocols import Arm, ExperimentRecord
 from feedback.registry import RedisRegistry
 from serve import adapters, importing
 from tests.unit.serve.fake_engine import FakeEngine, fake_engine
-from tests.unit.serve.folders import adapter_folder, record_of, tiny_base
+from tests.unit.serve.folders import PLAIN, adapter_folder, record_of, tiny_base
 from tests.unit.serve.running import Running, running, until
 
 SLOTS, PLACES = 4, 3
-NAMES = [f"a-{number:06d}-0123456789ab" for number in range(1, 9)]
+NAMES = [f"a-{number:06d}-{PLAIN}" for number in range(1, 9)]
 
 
 class Counting(FakeEngine):

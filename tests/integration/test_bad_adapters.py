@@ -10,11 +10,11 @@ import pytest
 import redis
 
 from tests.unit.serve.fake_engine import FakeEngine
-from tests.unit.serve.folders import adapter_folder, record_of
+from tests.unit.serve.folders import PLAIN, adapter_folder, record_of
 from tests.unit.serve.running import Running, running, until
 from tests.unit.serve.spoiled import BAD
 
-GOOD = "a-000999-0123456789ab"
+GOOD = f"a-000999-{PLAIN}"
 
 
 @pytest.fixture
@@ -37,11 +37,11 @@ async def test_every_bad_adapter_is_rejected_by_name_of_its_fault_before_any_eng
     registry, root = up.gateway.registry, up.gateway.settings.adapters_dir
     expected = {}
     for number, kind in enumerate(BAD, start=1):
-        name = f"a-{number:06d}-0123456789ab"
+        name = f"a-{number:06d}-{PLAIN}"
         kind.spoil(adapter_folder(root, name, base))
         expected[name] = kind.why
         registry.add_adapter(record_of(name))
-    for name in ("../../outside", "a-000001-0123456789ab/../..", "nowhere"):
+    for name in ("../../outside", f"a-000001-{PLAIN}/../..", "nowhere"):
         registry.add_adapter(record_of(name))
         expected[name] = "is no adapter id"
     await until(lambda: all(record.state == "rejected" for record in registry.adapters()), 60)

@@ -12,10 +12,10 @@ import redis
 
 from feedback.protocols import Arm, ExperimentRecord
 from tests.unit.serve.fake_engine import FakeEngine, fake_engine
-from tests.unit.serve.folders import adapter_folder, record_of
+from tests.unit.serve.folders import PLAIN, adapter_folder, record_of
 from tests.unit.serve.running import Running, running, until
 
-FIRST, SECOND = "a-000001-0123456789ab", "a-000002-0123456789ab"
+FIRST, SECOND = f"a-000001-{PLAIN}", f"a-000002-{PLAIN}"
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ async def test_a_name_is_unloaded_only_when_its_last_chat_is_over(
 async def test_no_more_are_loaded_than_the_engine_has_slots_for(
     up: Running, fake: FakeEngine, base: Path
 ) -> None:
-    names = [f"a-00000{number}-0123456789ab" for number in range(1, 6)]
+    names = [f"a-00000{number}-{PLAIN}" for number in range(1, 6)]
     for name in names:
         fake.log_probability[name] = -0.5
         publish(up, base, name)

@@ -194,6 +194,15 @@ async def test_a_comparison_shows_two_sides_blind(up: Running) -> None:
     assert (await up.call("POST", "/v1/comparisons", said))[0] == 200
 
 
+async def test_a_comparison_is_stored_and_may_say_so(up: Running, fake: FakeEngine) -> None:
+    asked = {"model": "heed", "messages": [{"role": "user", "content": "hi"}]}
+    assert (await up.call("POST", "/v1/chat/comparisons", {**asked, "store": True}))[0] == 200
+    before = len(fake.bodies)
+    status, answer = await up.call("POST", "/v1/chat/comparisons", {**asked, "store": False})
+    assert (status, answer["error"]["param"], answer["error"]["code"]) == (400, "store", "invalid_value")
+    assert len(fake.bodies) == before
+
+
 async def test_a_streamed_comparison_interleaves_under_its_index(up: Running) -> None:
     asked = {"model": "heed", "messages": [{"role": "user", "content": "hi"}], "stream": True}
     async with up.http.post(f"{up.url}/v1/chat/comparisons", json=asked) as answer:

@@ -161,6 +161,44 @@ async def test_a_malformed_body_is_422_and_names_the_field(
     assert answer["error"]["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("feedback", {"rating": "up"}, "response_id: must be given"),
+        (
+            "feedback",
+            {"response_id": "x", "rating": "up", "star": 1},
+            "star: is not a field that is taken here",
+        ),
+        ("feedback", {"response_id": "x", "rating": 1}, "rating: must be 'up' or 'down'"),
+        ("feedback", {"response_id": 1, "rating": "up"}, "response_id: must be text"),
+        ("feedback", {"response_id": "", "rating": "up"}, "response_id: must have at least 1 character"),
+        ("feedback", {"response_id": "x", "rating": "up", "reasons": "a"}, "reasons: must be a list"),
+        (
+            "feedback",
+            {"response_id": "x", "rating": "up", "reasons": ["a"] * 17},
+            "reasons: must have at most 16 items",
+        ),
+        ("feedback", [1], "body: must be a JSON object"),
+        ("labels", {"response_id": "x", "labels": []}, "labels: must be an object"),
+        (
+            "labels",
+            {"response_id": "x", "labels": {"tone": 2}},
+            "labels.tone: must be less than or equal to 1",
+        ),
+        ("aliases", {"name": "Bad"}, "name: must match ^[a-z0-9][a-z0-9_.-]{0,63}$"),
+        (
+            "aliases",
+            {"name": "a", "thresholds": {"gate_max_kl": True}},
+            "thresholds.gate_max_kl: must be a number",
+        ),
+    ],
+)
+async def test_a_refusal_says_what_would_be_taken(up: Running, path: str, body: Any, said: str) -> None:
+    status, answer = await up.call("POST", f"/v1/{path}", body)
+    assert (status, answer["error"]["message"]) == (422, said)
+
+
 async def test_rankings_labels_and_reports_are_kept(up: Running) -> None:
     ids = [await response_id(up) for _ in range(3)]
     status, body = await up.call("POST", "/v1/comparisons", {"ranking": [[ids[0]], [ids[1], ids[2]]]})

@@ -13,10 +13,10 @@ import redis
 from feedback.protocols import Arm, ExperimentRecord
 from serve.engines import Engine
 from tests.unit.serve.fake_engine import FakeEngine, fake_engine
-from tests.unit.serve.folders import adapter_folder, record_of
+from tests.unit.serve.folders import PLAIN, adapter_folder, record_of
 from tests.unit.serve.running import Running, running, until
 
-ADAPTER = "a-000001-0123456789ab"
+ADAPTER = f"a-000001-{PLAIN}"
 
 
 @dataclass

@@ -15,6 +15,7 @@ from feedback.errors import InvalidRecord
 from feedback.manifest import (
     Manifest,
     adapter_id,
+    content_digest,
     fingerprint,
     read_manifest,
     sha256_of,
@@ -185,6 +186,14 @@ def test_adapter_ids_are_content_addressed_and_sort_by_age() -> None:
     assert adapter_id(12, "abcdef0123456789") == "a-000012-abcdef012345"
     ids = [adapter_id(n, "f" * 64) for n in (1, 9, 10, 99, 100_000)]
     assert ids == sorted(ids)
+
+
+def test_an_ids_digest_is_of_both_files_whatever_their_order() -> None:
+    files = {CONFIG: "a" * 64, WEIGHTS: "b" * 64}
+    wanted = hashlib.sha256(("a" * 64 + "b" * 64).encode()).hexdigest()
+    assert content_digest(files) == content_digest(dict(reversed(files.items()))) == wanted
+    others = {content_digest({**files, name: "c" * 64}) for name in files}
+    assert len({wanted, *others}) == 3
 
 
 def test_the_fingerprint_is_of_content_and_not_of_place(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ PROBE = {
 }
 
 
+PLAIN = "0fea8d10068c"  # what the id of a folder ends in that is made without weights and configuration of its own
+
+
 def tiny_base(folder: Path) -> Path:
     """A base of one weight."""
     folder.mkdir(parents=True)

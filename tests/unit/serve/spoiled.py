@@ -19,6 +19,7 @@ from tests.unit.serve.folders import IN, MODULE, OUT, tensors
 
 CONFIG, WEIGHTS, MANIFEST = "adapter_config.json", "adapter_model.safetensors", "manifest.json"
 A, B = (f"base_model.model.{MODULE}.lora_{side}.weight" for side in "AB")
+OF_OTHERS = "is not the id of these files"
 Spoil = Callable[[Path], None]
 
 
@@ -197,6 +198,8 @@ BAD = (
     Kind("a probe without answers", probe(logprobs=[]), "probe 0", imported=False),
     Kind("a probe of words", probe(prompt_token_ids=["hi"]), "probe 0", imported=False),
     Kind("changed bytes", flipped, "sha256", imported=False),
+    Kind("other weights under the id", weights(A=ONES((2, IN), np.float32) * 2), OF_OTHERS, imported=False),
+    Kind("another scale under the id", config(lora_alpha=8), OF_OTHERS, imported=False),
     # The configuration
     Kind("a configuration that is no JSON", written(CONFIG, b"{"), "adapter_config.json: does not parse"),
     Kind("a configuration that is a list", written(CONFIG, b"[]"), "no JSON object"),

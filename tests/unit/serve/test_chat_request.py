@@ -258,3 +258,18 @@ def test_no_body_does_anything_but_parse_or_name_a_field(body: dict[str, Any]) -
     except BadField as error:
         named = str(error.param).partition(".")[0].partition("[")[0]
         assert named in {*GOOD, *body}
+
+
+@pytest.mark.parametrize(
+    ("model", "code"),
+    [
+        (None, "missing_required_parameter"),
+        ("", "invalid_value"),
+        (5, "invalid_value"),
+        ([], "invalid_value"),
+    ],
+)
+def test_a_model_that_is_missing_is_told_from_one_that_is_no_name(model: object, code: str) -> None:
+    with pytest.raises(BadField) as caught:
+        parse_chat(orjson.dumps({**GOOD, "model": model}), SETTINGS)
+    assert (caught.value.param, caught.value.code) == ("model", code)

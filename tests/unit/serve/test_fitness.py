@@ -13,9 +13,9 @@ from serve.fitness import Fitness
 from serve.plain_files import MissingFolder, UnfitAdapter
 from serve.tensor_file import base_shapes
 from serve.verification import Base
-from tests.unit.serve.folders import adapter_folder, tiny_base
+from tests.unit.serve.folders import PLAIN, adapter_folder, tiny_base
 
-NAME = "a-000001-0123456789ab"
+NAME = f"a-000001-{PLAIN}"
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_untouched_files_are_verified_once(fitness: Fitness) -> None:
     assert not fitness.unchanged(NAME)
     assert fitness.manifest(NAME) is fitness.manifest(NAME)
     assert fitness.unchanged(NAME)
-    assert fitness.changed([NAME, "a-000002-0123456789ab"]) == {}
+    assert fitness.changed([NAME, f"a-000002-{PLAIN}"]) == {}
 
 
 def test_a_touched_file_of_the_same_bytes_is_still_fit(fitness: Fitness, tmp_path: Path) -> None:

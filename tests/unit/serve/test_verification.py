@@ -12,10 +12,10 @@ from serve import verification
 from serve.plain_files import UnfitAdapter
 from serve.tensor_file import base_shapes
 from serve.verification import Base, Lora, check_tensors, verify
-from tests.unit.serve.folders import adapter_folder, tiny_base
+from tests.unit.serve.folders import PLAIN, adapter_folder, tiny_base
 from tests.unit.serve.spoiled import BAD, Kind
 
-NAME = "a-000001-0123456789ab"
+NAME = f"a-000001-{PLAIN}"
 
 
 @pytest.fixture
