@@ -16,7 +16,7 @@ MADE: dict[str, HeedError] = {
     "InvalidTransition": InvalidTransition("a-1", "rejected", "live"),
     "InvalidRecord": InvalidRecord("arms", "needs two"),
 }
-NEVER_IN_A_REQUEST = {"HeedError", "SettingsError", "StoreError", "LeaseLost"}
+NEVER_IN_A_REQUEST = {"HeedError", "SettingsError", "StoreError", "LeaseLost", "RedactionFailed"}
 STATUS = {
     "InvalidId": 404,
     "ExpiredId": 410,
