@@ -213,6 +213,9 @@ def parse_number(text: str, option: str) -> tuple[str, float]:
     """NAME=NUMBER. Raises BadParameter."""
     name, _, number = text.partition("=")
     try:
-        return name.strip(), float(json.loads(number))
-    except (ValueError, TypeError) as error:
-        raise typer.BadParameter(f"{option} {text!r} is not NAME=NUMBER") from error
+        value = json.loads(number)
+    except ValueError:
+        value = None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise typer.BadParameter(f"{option} {text!r} is not NAME=NUMBER")
+    return name.strip(), float(value)

@@ -205,8 +205,17 @@ def test_an_alias_is_set_by_what_was_said_alone(tmp_path: Path) -> None:
         "criteria": {"helpful": 2.0, "brevity": -0.5},
         "mode": "approve",
     }
-    with pytest.raises(typer.BadParameter, match="NAME=NUMBER"):
-        parse_number("helpful", "--criterion")
+    for text in (
+        "helpful",
+        "helpful=",
+        "helpful=much",
+        "helpful=true",
+        'helpful="1"',
+        "helpful=[1]",
+        "helpful=null",
+    ):
+        with pytest.raises(typer.BadParameter, match="NAME=NUMBER"):
+            parse_number(text, "--criterion")
 
 
 def test_tables_line_up_and_say_when_there_is_nothing() -> None:
