@@ -260,10 +260,10 @@ async def test_retired_adapters_leave_the_engines_and_then_the_disk(
 async def test_imports_take_turns_for_the_places_too(
     settings: dict[str, Any], fake: Counting, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    numbers = itertools.count(1)
+    numbers = itertools.count(101)
 
     def named(_: int, __: str) -> str:
-        name = f"a-{next(numbers):06d}-aaaaaaaaaaaa"
+        name = f"a-{next(numbers):06d}-{PLAIN}"
         fake.log_probability[name] = -0.5
         return name
 
