@@ -168,8 +168,11 @@ def _prompts(asked: Sequence[Any], left_out: Any) -> Any:
 def _replies(taken: Any, left_out: Any) -> tuple[Any, Any]:
     """Every reply once, without those left out and their copies; and the prompts of those left out."""
     first = np.unique(codes_of(taken.column("response_id")), return_index=True)[1]
-    taken = taken.take(np.sort(first))
+    if len(first) < len(taken):  # texts are copied only where they must be
+        taken = taken.take(np.sort(first))
     out = pc.is_in(taken.column("response_id"), left_out).to_numpy()
+    if not out.any():
+        return taken, pa.array([], pa.string())
     prompts = pc.unique(taken.column("messages").filter(pa.array(out)))
     copies = np.isin(reply_codes(taken), reply_codes(taken)[out])
     return taken.filter(pa.array(~copies)), prompts

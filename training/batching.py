@@ -31,6 +31,9 @@ from training.settings import TrainingSettings
 from training.splits import splits
 from training.suspects import Suspicious, nobody, votes_of, without
 
+AT_ONCE = 10_000
+"""Rows whose texts are Python's at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
@@ -111,7 +114,7 @@ def _examples(said: Any, told: Joined, recipe: Recipe) -> Any:
     pair = pc.equal(said.column("kind"), "pair")
     text = told.replies.column("text")
     messages = told.replies.column("messages").take(reply)
-    sides = splits(messages.to_pylist(), said.column("subject").to_pylist(), recipe.holdout_share)
+    sides = _sides(messages, said.column("subject"), recipe.holdout_share)
     columns = {
         "kind": said.column("kind"),
         "messages": messages,
@@ -119,11 +122,18 @@ def _examples(said: Any, told: Joined, recipe: Recipe) -> Any:
         "b": pc.if_else(pair, text.take(b.combine_chunks()), said.column("words")),
         "said": said.column("said"),
         "subject": said.column("subject"),
-        "split": pa.array(sides, pa.string()),
+        "split": sides,
         "event_id": said.column("event_id"),
         "weight": pa.array(_weights(said, reply, told, recipe)),
     }
     return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def _sides(messages: Any, subjects: Any, share: float) -> Any:
+    """The side of each row, some at a time: as Python's strings prompts take much room."""
+    parts = (slice(begin, begin + AT_ONCE) for begin in range(0, len(messages), AT_ONCE))
+    sides = [splits(messages[part].to_pylist(), subjects[part].to_pylist(), share) for part in parts]
+    return pa.chunked_array(sides, pa.string())
 
 
 def _weights(said: Any, reply: Any, told: Joined, recipe: Recipe) -> Any:
