@@ -72,6 +72,11 @@ def of_kinds(table: Any, kinds: Collection[str] | None) -> Any:
     return table.filter(pc.is_in(table.column("kind"), pa.array(sorted(kinds), pa.string())))
 
 
+def array_of(column: Any) -> Any:
+    """A column as one array, copied only where it is in several."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def up_to(table: Any, position: tuple[int, int]) -> Any:
     """Only the rows at positions up to this one."""
     place = moments(table.column("position"))

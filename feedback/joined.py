@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feedback.columns import of_kinds, table_of
+from feedback.columns import array_of, of_kinds, table_of
 from feedback.events import Event
 from feedback.protocols import Entry
 from feedback.standing import COLUMNS, SAID, Standing, codes_of, standing
@@ -101,7 +101,8 @@ def joined(source: Source, found: Standing, alias: str | None = None, prompts: i
         taken.append(whole.filter(pc.is_in(whole.column("response_id"), wanted)).select(_REPLIES))
         if prompts:
             asked = [_last_asked([*asked, whole.filter(_usable(whole, alias))], prompts)]
-    replies, left_out = _replies(pa.concat_tables(taken), found.left_out)
+    replies, left_out = _replies(pa.concat_tables(taken).combine_chunks(), found.left_out)
+    del taken
     votes = _about(found.votes, replies, {"response_id": "reply"})
     return Joined(
         votes=votes.set_column(
@@ -186,7 +187,7 @@ def reply_codes(replies: Any) -> Any:
 
 def _about(said: Any, replies: Any, columns: dict[str, str]) -> Any:
     """With the row of each reply instead of its id, without the alias and what has no reply."""
-    ids = replies.column("response_id").combine_chunks()
+    ids = array_of(replies.column("response_id"))
     kept = said.drop_columns(["alias"])
     for column, name in columns.items():
         row = pc.index_in(kept.column(column), ids)

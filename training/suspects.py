@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feedback.columns import array_of
 from feedback.joined import Joined, reply_codes
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -47,7 +48,7 @@ def nobody(_votes: Any) -> dict[str, str]:
 def votes_of(joined: Joined) -> Any:
     """A table of VOTES: everything that was said and counts."""
     codes = pa.array(reply_codes(joined.replies), pa.int64())
-    texts = {name: joined.replies.column(name).combine_chunks() for name in ("adapter", "messages", "text")}
+    texts = {name: array_of(joined.replies.column(name)) for name in ("adapter", "messages", "text")}
     parts = []
     for kind, said in (("vote", joined.votes), ("comparison", joined.pairs), ("label", joined.labels)):
         reply, other = ("a", "b") if kind == "comparison" else ("reply", None)
