@@ -30,6 +30,7 @@ USES = f"{P}:uses"  # sorted set adapter id by Unix seconds last asked for, the 
 DRAINING = f"{P}:draining"  # set of engine names that get no new chats; for ever; gateway writes and reads
 ENGINES = f"{P}:engines"  # set of engine names; for ever; gateway writes, review reads
 GATEWAYS = f"{P}:gateways"  # hash gateway → "chats at-milliseconds"; seconds; gateway writes and reads
+QUARANTINE = f"{P}:quarantine"  # hash event id → JSON; until forgotten or no longer found; workers, gateway
 RECEIPTS = f"{P}:receipts"  # hash receipt id → JSON; for ever; forget writes, gateway reads
 
 

@@ -13,6 +13,7 @@ import orjson
 
 from feedback.errors import UnknownRecord
 from feedback.leases import check_token
+from feedback.memory_quarantine import MemoryQuarantine
 from feedback.protocols import (
     USES_KEPT,
     AdapterRecord,
@@ -34,10 +35,11 @@ R = TypeVar("R")
 V = TypeVar("V", AliasRecord, ExperimentRecord)
 
 
-class MemoryRegistry:
+class MemoryRegistry(MemoryQuarantine):
     """See ``protocols.Registry``."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._lock = threading.RLock()
         self._generation = self._sequence = 0
         self._adapters: dict[str, AdapterRecord] = {}

@@ -74,6 +74,9 @@ TABLE: tuple[Metric, ...] = (
     _gateway("adapter_info", "gauge", "adapter state", "1 for the state the adapter is in"),
     _gateway("swaps_total", "counter", "result", "adapters made ready, rejected, or retried on an engine"),
     _gateway("swap_duration_seconds", "histogram", "", "record seen to proved on an engine"),
+    _worker(
+        "quarantined_votes", "kind verdict", "votes kept out of training, and what people decided of them"
+    ),
     _worker("freshness_seconds", "", "a vote to the first response by an adapter that learnt from it"),
     _worker(
         "reward_model_accuracy", "split", "share of comparisons ordered as people did; split train, holdout"

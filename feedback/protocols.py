@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from feedback.events import Event, Vote
+from feedback.held import Quarantine
 
 AdapterState: TypeAlias = Literal["candidate", "canary", "live", "retired", "rejected"]
 USES_KEPT = 256
@@ -276,8 +277,8 @@ class Quotas(Protocol):
         """
 
 
-class Registry(Protocol):
-    """Adapters, aliases, experiments, access keys and the loop's state. Every change bumps ``generation``.
+class Registry(Quarantine, Protocol):
+    """Adapters, aliases, experiments, access keys, the loop's state, the quarantine. Every change bumps ``generation``.
 
     A record's ``version`` counts its changes; ``put`` writes only over the version it was read at
     (0 creates), else raises Conflict.

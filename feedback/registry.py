@@ -23,6 +23,7 @@ from feedback.protocols import (
     ExperimentRecord,
     KeyRecord,
 )
+from feedback.quarantine import RedisQuarantine
 from feedback.records import dump, load
 from feedback.states import (
     check_only_one_runs,
@@ -46,7 +47,7 @@ _KINDS: dict[str, str] = {
 _ANNOUNCE = "local g = redis.call('INCR', KEYS[1]); redis.call('PUBLISH', ARGV[1], g); return g"
 
 
-class RedisRegistry(Leases):
+class RedisRegistry(Leases, RedisQuarantine):
     """See ``protocols.Registry``."""
 
     def generation(self) -> int:

@@ -38,6 +38,7 @@ from serve.routes import (
     me,
     models,
     pages,
+    quarantine,
 )
 from serve.schemas.base import ErrorAnswer
 from serve.settings import GatewaySettings
@@ -56,6 +57,7 @@ ROUTERS = (
     adapters,
     engines,
     experiments,
+    quarantine,
     loop,
     health,
     pages,

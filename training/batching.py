@@ -72,6 +72,7 @@ def build(
         "prompts": gathered.prompts,
         "recipe": recipe.as_dict(),
         "quarantined": dict(gathered.quarantined),
+        "released": sorted(released),  # what people let in although a search may have named it
         "segments": {segment.name: segment.sha256 for segment in segments},
     }
     return write(packed(gathered.table), told, settings.batches_dir)

@@ -20,6 +20,7 @@ from training.batching import build
 from training.errors import NothingToLearn, RoundCancelled
 from training.learning import Learned, learn
 from training.publish import Origin, publish
+from training.quarantine import Search
 from training.reward_model import RewardReport
 from training.settings import TrainingSettings
 from training.status import Status
@@ -146,13 +147,22 @@ class Round:
         self.status.step("batch", 0.0)
         total = self._archived_votes()
         taken = {"taken_votes": total, "train_requested": None}
+        search = Search(self.registry, self.alias.name, self.settings.quarantine)
         try:
             batch = build(
-                self.archive, self.alias.name, self.settings, self.alias.criteria, votes_total=total
+                self.archive,
+                self.alias.name,
+                self.settings,
+                self.alias.criteria,
+                votes_total=total,
+                suspicious=search.suspicious,
+                released=search.released,
             )
         except NothingToLearn:
+            search.tell()
             self.registry.set_loop(self.alias.name, taken)
             raise
+        search.tell()
         said = {
             "id": batch.id,
             "votes": batch.votes,

@@ -15,6 +15,10 @@ class TrainingSettings(Thresholds, StoreSettings):
 
     training_threads: int = Field(default=0, ge=0, description="threads of a training run; 0: all cores")
     review_stages: str = Field(default="0.1,0.5", description="shares of a canary, comma separated")
+    quarantine: bool = Field(
+        default=True,
+        description="whether votes that look arranged are kept out of training until somebody decides",
+    )
     tick_seconds: float = Field(default=2.0, gt=0, description="how often the schedule looks")
     round_silence_seconds: float = Field(
         default=900.0,

@@ -178,7 +178,16 @@ def forget(registry: Registry, log: EventLog) -> None:
     """Carry out the wishes to be forgotten; see ``feedback.forget``."""
     chosen = settings()
     spool = Spool(chosen.spool_dir, chosen.spool_max_bytes)
-    carry_out(registry, log, Archive(chosen.archive_dir), spool, {"batches": lambda *_: drop_batches(chosen)})
+    carry_out(
+        registry,
+        log,
+        Archive(chosen.archive_dir),
+        spool,
+        {
+            "batches": lambda *_: drop_batches(chosen),
+            "quarantine": lambda subject, _: registry.drop_held(subject),
+        },
+    )
 
 
 @app.task(name="heed.compact")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -9,6 +10,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from feedback.errors import StoreUnavailable
+from feedback.held import counts_of
 from serve.gateway import Gateway
 from serve.reporting import gauges_of
 from serve.routes.loop import WORKERS
@@ -53,6 +55,16 @@ def _gauges(parts: Gateway, alias: str) -> dict[str, Any]:
     return {"freshness_seconds": state.get("freshness_seconds"), **shown, **(state.get("metrics") or {})}
 
 
+def _held(counts: Mapping[tuple[str, str, str], int], alias: str) -> dict[str, Any]:
+    """The alias's votes in quarantine."""
+    rows = [
+        {"labels": {"kind": kind, "verdict": verdict}, "value": number}
+        for (of, kind, verdict), number in sorted(counts.items())
+        if of == alias
+    ]
+    return {"quarantined_votes": rows}
+
+
 def _schedule(parts: Gateway) -> dict[str, Any]:
     """When each task of the workers' schedule last ended well, and how long it took. Of no alias."""
     beats = sorted(parts.registry.loop(WORKERS).items())
@@ -74,6 +86,8 @@ def _published(parts: Gateway) -> dict[str, Any]:
         backlog = parts.log.backlog()
         parts.metrics.unclaimed.set(backlog.events)
         parts.metrics.oldest_unclaimed.set(backlog.oldest_seconds)
-        return {"": _schedule(parts), **{alias: _gauges(parts, alias) for alias in parts.table.aliases}}
+        held = counts_of(parts.registry.quarantined())
+        told = {alias: _gauges(parts, alias) | _held(held, alias) for alias in parts.table.aliases}
+        return {"": _schedule(parts), **told}
     except StoreUnavailable:
         return {}

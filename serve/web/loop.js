@@ -6,6 +6,7 @@ import { drawCurve } from "./curve.js";
 import { $, confirmed, h } from "./dom.js";
 import { ago, counted, duration, figure, percent, picture, short } from "./loopstate.js";
 import { drawPipeline, drawStep } from "./pipeline.js";
+import { bursts, drawBursts } from "./quarantine.js";
 import { drawRounds } from "./rounds.js";
 import "./ready.js";
 
@@ -85,9 +86,12 @@ function failed(error) {
 
 async function look() {
   const asked = `?alias=${encodeURIComponent(alias.value)}`;
-  const [loop, adapters, experiments] = await Promise.all([get(`/v1/loop${asked}`), get(`/v1/adapters${asked}`), get(`/v1/experiments${asked}`)]);
+  const [loop, adapters, experiments, held] = await Promise.all([get(`/v1/loop${asked}`), get(`/v1/adapters${asked}`), get(`/v1/experiments${asked}`), get(`/v1/quarantine${asked}`)]);
   $("error").hidden = true;
   draw(picture(loop, adapters.data, experiments.data));
+  const found = bursts(held.data);
+  $("quarantine-card").hidden = !found.length;
+  place("quarantine", found, () => drawBursts(found, refresh, failed));
 }
 
 async function refresh() {

@@ -10,6 +10,7 @@ import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
 from feedback.events import Vote
+from feedback.held import HeldVote
 from feedback.log import RedisEventLog
 from feedback.protocols import AdapterRecord, Arm, ExperimentRecord
 from feedback.registry import RedisRegistry
@@ -118,6 +119,26 @@ async def test_a_step_that_moves_on_is_drawn_without_a_reload(page: Page, url: s
     registry.set_loop("heed", {"step": "gate", "progress": 0.0, "eta_seconds": None})
     await expect(page.locator(".stage.lit")).to_contain_text("Gate")
     registry.set_loop("heed", RUNNING)
+
+
+async def test_a_burst_in_quarantine_is_shown_with_its_reason_and_released(
+    page: Page, url: str, own_redis: str
+) -> None:
+    registry = RedisRegistry(connect(own_redis))
+    common = {
+        "alias": "heed",
+        "burst": "qb-1",
+        "kind": "rate",
+        "reason": "much <b>too</b> much",
+        "found": 2.0,
+    }
+    registry.hold("heed", [HeldVote(event_id=f"ev-{n}", subject="s1", time=1.0, **common) for n in range(2)])  # type: ignore[arg-type]
+    await page.goto(f"{url}/loop")
+    await expect(page.locator("#quarantine")).to_contain_text("2 votes of 1 subject, left out of training")
+    await expect(page.locator("#quarantine")).to_contain_text("much <b>too</b> much")
+    await page.locator("#quarantine").get_by_role("button", name="Release").click()
+    await expect(page.locator("#quarantine-card")).to_be_hidden()
+    assert [one.verdict for one in registry.quarantined()] == ["released", "released"]
 
 
 async def test_reward_and_kl_of_a_run_are_drawn_as_its_steps_come(

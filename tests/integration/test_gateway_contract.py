@@ -32,6 +32,8 @@ ROUTES = {
     "/v1/feedback/{response_id}": {"get", "delete"},
     "/v1/comparisons": {"post"},
     "/v1/labels": {"post"},
+    "/v1/quarantine": {"get"},
+    "/v1/quarantine/{name}": {"post"},
     "/v1/reports": {"get", "post"},
     "/v1/reports/{report_id}": {"post"},
     "/v1/me": {"get", "delete"},

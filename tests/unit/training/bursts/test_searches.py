@@ -1,0 +1,155 @@
+"""Each search finds what it is for, names the votes, and leaves alone the honest traffic that looks like it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.unit.training.bursts.votes import Said
+from training.bursts.cliques import cliques
+from training.bursts.downs import downs
+from training.bursts.newcomers import newcomers
+from training.bursts.rate import rate
+from training.bursts.sayings import Burst, Sayings
+from training.bursts.script import script
+from training.bursts.words import words
+
+HOUR, DAY = 3600.0, 86400.0
+Search = Callable[[Sayings], Iterator[Burst]]
+
+
+def crowd(
+    said: Said, seed: int = 0, *, adapter: str = "a-1", begin: float = 0.0, up: float = 0.7
+) -> random.Random:
+    """Forty people vote for six days, each on replies of its own."""
+    rng = random.Random(seed)
+    for person in range(40):
+        time = begin + rng.random() * HOUR
+        for _ in range(20):
+            said.thumb(f"s{person}", time, rng.random() < up, adapter=adapter)
+            time += rng.expovariate(1 / (7 * HOUR))
+    return rng
+
+
+def caught(search: Search, said: Said) -> tuple[set[str], set[str]]:
+    """Kinds, and event ids."""
+    sayings = said.sayings()
+    found = list(search(sayings))
+    return {one.kind for one in found}, {sayings.ids[row] for one in found for row in one.rows}
+
+
+@pytest.mark.parametrize("search", [rate, script, newcomers, words, cliques, downs])
+def test_ordinary_votes_none_and_one_are_left_alone(search: Search) -> None:
+    said = Said()
+    assert caught(search, said) == (set(), set())
+    said.thumb("s", 1.0, True)
+    assert caught(search, said) == (set(), set())
+    crowd(said)
+    assert caught(search, said) == (set(), set())
+
+
+def test_a_subject_that_votes_without_end_is_found_and_its_other_votes_are_not() -> None:
+    said = Said()
+    rng, before = crowd(said), 800
+    time = 3 * DAY
+    for _ in range(90):
+        said.thumb("s0", time, False)
+        time += rng.expovariate(1 / 30)
+    kinds, events = caught(rate, said)
+    assert kinds == {"rate"}
+    assert events >= {f"ev-{n:05d}" for n in range(before, before + 90)}
+    assert len(events) <= 92  # its own votes within the same hours
+
+
+def test_even_pauses_are_found_and_those_of_somebody_who_works_through_a_queue_are_not() -> None:
+    said, queue = Said(), Said()
+    rng = crowd(said)
+    crowd(queue)
+    even = human = 3 * DAY
+    for _ in range(40):
+        said.thumb("s0", even, rng.random() < 0.7)
+        even += 120 * rng.uniform(0.8, 1.2)
+        queue.thumb("s0", human, rng.random() < 0.7)
+        human += 120 * math.exp(rng.gauss(0, 0.7))
+    kinds, events = caught(script, said)
+    assert kinds == {"script"}
+    assert events >= {f"ev-{n:05d}" for n in range(801, 840)}
+    assert caught(script, queue) == (set(), set())
+
+
+@pytest.mark.parametrize(("up", "kinds"), [(0.0, {"newcomers"}), (0.7, set())])
+def test_fresh_accounts_that_say_all_the_same_are_found_and_a_day_in_the_press_is_not(
+    up: float, kinds: set[str]
+) -> None:
+    said = Said()
+    rng = crowd(said)
+    for person in range(40):
+        said.thumb(f"new{person}", 4 * DAY + rng.random() * 3 * HOUR, rng.random() < up)
+    found, events = caught(newcomers, said)
+    assert found == kinds
+    assert events == ({f"ev-{n:05d}" for n in range(800, 840)} if kinds else set())
+
+
+@pytest.mark.parametrize(("down", "kinds"), [(1.0, {"word"}), (0.3, set())])
+def test_a_word_that_is_pushed_is_found_and_a_topic_that_goes_round_is_not(
+    down: float, kinds: set[str]
+) -> None:
+    said = Said()
+    rng = crowd(said)
+    for person in range(15):
+        for n in range(4):
+            time = 3 * DAY + rng.random() * 12 * HOUR
+            text = f"this is about {'acme' if n % 2 else 'something'} number {person}"
+            said.thumb(f"s{person}", time, rng.random() >= down if n % 2 == 0 else True, text=text)
+    found, events = caught(words, said)
+    planted = {f"ev-{n:05d}" for n in range(800, 860)}
+    assert found == kinds
+    assert (len(events & planted) >= 30) == bool(kinds)  # who says much else is left alone
+    assert len(events - planted) <= 20  # what the same people said down that day
+
+
+@pytest.mark.parametrize(("noise", "kinds"), [(0.0, {"clique"}), (0.35, set())])
+def test_few_that_judge_the_same_replies_alike_are_found_and_a_class_with_its_own_mind_is_not(
+    noise: float, kinds: set[str]
+) -> None:
+    said = Said()
+    rng = crowd(said)
+    for item in range(12):
+        for person in range(8):
+            up = (item % 2 == 0) != (rng.random() < noise)
+            said.thumb(
+                f"s{person}", 2 * DAY + rng.random() * DAY, up, prompt=f"sheet {item}", text="one reply"
+            )
+    found, events = caught(cliques, said)
+    assert found == kinds
+    assert events == ({f"ev-{n:05d}" for n in range(800, 896)} if kinds else set())
+
+
+@pytest.mark.parametrize(
+    ("people", "voters", "days", "kind"), [(3, 3, 1, "trio"), (9, 3, 1, "ring"), (8, 8, 9, "slow")]
+)
+def test_a_group_is_named_by_its_shape(people: int, voters: int, days: int, kind: str) -> None:
+    said = Said()
+    rng = crowd(said)
+    for item in range(40):
+        for person in rng.sample(range(people), voters):
+            time = rng.random() * days * DAY
+            said.thumb(f"s{person}", time, item % 2 == 0, prompt=f"shared {item}", text="one reply")
+    assert caught(cliques, said)[0] == {kind}
+
+
+def test_an_adapter_that_is_voted_down_for_hours_is_found_and_one_that_is_bad_is_not() -> None:
+    said, bad = Said(), Said()
+    rng = crowd(said)
+    crowd(bad)
+    for person in range(30):
+        said.thumb(f"old{person}", 3 * DAY + rng.random() * 2 * HOUR, False)
+    crowd(bad, 1, adapter="a-2", begin=DAY, up=0.1)
+    kinds, events = caught(downs, said)
+    assert kinds == {"downs"}
+    assert events >= {f"ev-{n:05d}" for n in range(800, 830)}
+    assert len(events) <= 36  # of thirteen honest thumbs in these hours, those that were down
+    assert caught(downs, bad) == (set(), set())
