@@ -99,8 +99,9 @@ def leave_one_out(returns: Tensor, group: int) -> Tensor:
 
 def whiten(values: Tensor, inside: Tensor) -> Tensor:
     """Mean 0 and deviation 1 over what is ``inside``; the rest is shifted and scaled alike. Both (t,)."""
-    told = values[inside] if int(inside.sum()) > 1 else values
-    return (values - told.mean()) / (told.std() + 1e-8)
+    told = inside if int(inside.sum()) > 1 else torch.ones_like(inside)
+    centred = values - values[told].mean()
+    return centred / (centred[told].std() + 1e-8)
 
 
 def k3(new: Tensor, old: Tensor) -> Tensor:

@@ -60,6 +60,13 @@ def test_log_probabilities_are_those_of_transformers_and_peft(one: Trunk, name: 
         assert not ours.requires_grad
 
 
+@pytest.mark.parametrize("name", [None, "made"])
+def test_the_mean_difference_from_transformers_is_within_a_millionth(one: Trunk, name: str | None) -> None:
+    ours = torch.cat(by_forward(one, name))
+    theirs = torch.cat([by_peft(one, name, tokens).detach() for tokens in CONVERSATIONS])
+    assert float((ours - theirs).abs().mean()) <= 1e-6
+
+
 def test_an_adapter_changes_the_log_probabilities(one: Trunk) -> None:
     assert (torch.cat(by_forward(one, "made")) - torch.cat(by_forward(one, None))).abs().max() > 0.1
 
