@@ -40,6 +40,12 @@ def broke(registry: Registry, task: str, error: Exception) -> None:
     registry.set_loop(WORKERS, {task: {**standing, "last_failure": time.time(), "why": why}})
 
 
+CURVE = ("samples", "reward_last", "kl_nats", "kl_base_nats", "clip_fraction", "entropy_nats")
+"""Of each step of a run, what is kept to be drawn."""
+POINTS = 200
+"""Of a curve that are kept; the adapter's record has its own."""
+
+
 class Status:
     """One alias's loop state, written as a round goes."""
 
@@ -101,15 +107,21 @@ class Status:
     def ppo(self, batch: str, run: Mapping[str, Any]) -> None:
         """The PPO run's figures, while it goes and at its end. A run that a kill threw back counts no reply twice."""
         state = self._registry.loop(self._alias)
-        metrics, counted = state.get("metrics") or {}, state.get("ppo_counted") or {}
-        before = counted.get("samples", 0) if counted.get("batch") == batch else 0
-        total = metrics.get("ppo_samples_total", 0) + max(0, run["samples"] - before)
+        metrics, told = state.get("metrics") or {}, state.get("run") or {}
+        so_far = told if told.get("batch") == batch else {"samples": 0, "curve": []}
+        total = metrics.get("ppo_samples_total", 0) + max(0, run["samples"] - so_far["samples"])
         gauges = {metric: run[name] for name, metric in PPO_GAUGES.items()}
+        curve = [point for point in so_far["curve"] if point["samples"] < run["samples"]]
+        curve.append({name: run[name] for name in CURVE if name in run})
         self._registry.set_loop(
             self._alias,
             {
                 "metrics": {**metrics, **gauges, "ppo_samples_total": total},
-                "ppo_counted": {"batch": batch, "samples": max(before, run["samples"])},
+                "run": {
+                    "batch": batch,
+                    "samples": max(so_far["samples"], run["samples"]),
+                    "curve": curve[-POINTS:],
+                },
             },
         )
 

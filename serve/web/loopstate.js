@@ -44,11 +44,12 @@ export function picture(loop, adapters, experiments) {
 
 const steps = { begun: null, seen: [] }; // of the PPO run that is watched
 
-/** The figures of the running PPO's steps, as far as this page has seen them. */
-function seen({ step_started: begun, figures }) {
+/** The figures of the running PPO's steps: as the workers keep them, or as this page has seen them, whichever is more. */
+function seen({ step_started: begun, figures, run, last_batch: batch }) {
+  const kept = run && run.batch === batch?.id ? run.curve ?? [] : [];
   if (steps.begun !== begun) Object.assign(steps, { begun, seen: [] });
   if (figures?.samples > (steps.seen.at(-1)?.samples ?? 0)) steps.seen.push(figures);
-  return steps.seen;
+  return kept.length > steps.seen.length ? kept : steps.seen;
 }
 
 /** What stands under a stage's name. */

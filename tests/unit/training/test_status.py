@@ -226,6 +226,17 @@ def test_replies_sampled_again_after_a_kill_are_counted_once(
     assert totals == [32, 64, 64, 64, 80, 80, 96, 112]
 
 
+def test_the_curve_of_a_run_is_kept_and_goes_on_where_a_kill_threw_it_back(registry: MemoryRegistry) -> None:
+    run = {"clip_fraction": 0.0, "entropy_nats": 0.0, "kl_nats": 1.0, "value_loss": 3.0}
+    for batch, samples, reward in (("b-1", 32, 0.1), ("b-1", 64, 0.2), ("b-1", 96, 0.3), ("b-1", 64, 0.25)):
+        Status(registry, "heed").ppo(batch, {**run, "samples": samples, "reward_last": reward})
+    (kept,) = told(registry, "run")
+    assert [(point["samples"], point["reward_last"]) for point in kept["curve"]] == [(32, 0.1), (64, 0.25)]
+    assert (kept["batch"], kept["samples"], "value_loss" in kept["curve"][0]) == ("b-1", 96, False)
+    Status(registry, "heed").ppo("b-2", {**run, "samples": 32, "reward_last": 0.5})
+    assert [point["reward_last"] for point in told(registry, "run")[0]["curve"]] == [0.5]
+
+
 def test_every_sign_of_work_is_heard_even_those_that_are_not_shown(
     registry: MemoryRegistry, clock: Clock
 ) -> None:
