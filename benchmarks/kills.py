@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from benchmarks.results import Figure, Row, parser_of
 from feedback.settings import StoreSettings
+from tests.unit.training.tiny import save_tiny
 
 DESCRIPTION = "50 SIGKILLs at random points of learning: the bytes of the adapter that comes out"
 POLL_SECONDS = 0.0005
@@ -199,15 +200,23 @@ def run(arguments: Sequence[str]) -> list[Row]:
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument(
+        "--model",
+        choices=["starter", "tiny"],
+        default="starter",
+        help="tiny: random weights, some 20,000 of them, for a machine that is busy",
+    )
     told = parser.parse_args(arguments)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        model = StoreSettings().model_path if told.model == "starter" else str(save_tiny(root / "model"))
         for row in series(
-            StoreSettings().model_path, Path(folder), kills=told.kills, runs=told.runs, seeds=told.seeds,
+            model, root, kills=told.kills, runs=told.runs, seeds=told.seeds,
             steps=told.steps,
         ):  # fmt: skip
-            rows.append(row)
-            print(row, file=sys.stderr, flush=True)
+            rows.append({**row, "model": told.model})
+            print(rows[-1], file=sys.stderr, flush=True)
     return rows
 
 
@@ -215,10 +224,10 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
     """How many kills and runs, and how many adapters had other bytes."""
     kills = [kill for row in rows for kill in row["kills"]]
     writing = sum(kill["writing"] for kill in kills)
-    other = sum(not row["same"] for row in rows)
+    other, models = sum(not row["same"] for row in rows), " and ".join(sorted({row["model"] for row in rows}))
     return [
         Figure(
-            f"SIGKILLs of learning at random points, {writing} of them within the write of a checkpoint",
+            f"SIGKILLs of learning at random points ({models} model), {writing} within the write of a checkpoint",
             f"{len(kills)}: {other} of {len(rows)} adapters with other bytes",
             "none wanted",
         )

@@ -28,10 +28,10 @@ def test_a_digest_is_of_names_and_bytes(tmp_path: Path) -> None:
 
 
 def row(*writing: bool, same: bool) -> Row:
-    return {"kills": [{"writing": told} for told in writing], "same": same}
+    return {"kills": [{"writing": told} for told in writing], "same": same, "model": "tiny"}
 
 
 def test_the_figure_counts_kills_and_adapters_with_other_bytes() -> None:
     (line,) = figures([row(True, False, same=True), row(True, same=False), row(False, same=True)])
     assert line.heed == "4: 1 of 3 adapters with other bytes"
-    assert "2 of them within the write" in line.what
+    assert line.what.endswith("(tiny model), 2 within the write of a checkpoint")
