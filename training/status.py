@@ -108,7 +108,8 @@ class Status:
         """The PPO run's figures, while it goes and at its end. A run that a kill threw back counts no reply twice."""
         state = self._registry.loop(self._alias)
         metrics, told = state.get("metrics") or {}, state.get("run") or {}
-        so_far = told if told.get("batch") == batch else {"samples": 0, "curve": []}
+        fresh: dict[str, Any] = {"samples": 0, "curve": []}
+        so_far = told if told.get("batch") == batch else fresh
         total = metrics.get("ppo_samples_total", 0) + max(0, run["samples"] - so_far["samples"])
         gauges = {metric: run[name] for name, metric in PPO_GAUGES.items()}
         curve = [point for point in so_far["curve"] if point["samples"] < run["samples"]]
