@@ -43,6 +43,8 @@ def told(receipt: Mapping[str, Any]) -> str:
     """The receipt in words."""
     stores = receipt["stores"]
     left = [name for name, cleaned in stores.items() if not cleaned]
+    adapters = receipt.get("adapters") or []
+    learnt = f"; had learnt from its votes: {', '.join(adapters)}" if adapters else ""
     if receipt["status"] == "done":
-        return f"forgotten: {', '.join(stores)} are clean (receipt {receipt['id']})"
-    return f"receipt {receipt['id']}: {', '.join(left)} not clean yet; the workers go on"
+        return f"forgotten: {', '.join(stores)} are clean (receipt {receipt['id']}){learnt}"
+    return f"receipt {receipt['id']}: {', '.join(left)} not clean yet; the workers go on{learnt}"

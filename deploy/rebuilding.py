@@ -26,7 +26,7 @@ def rebuild_batch(settings: LaunchSettings, batch: str, out: Path | None = None)
     folder = next((path.parent for path in settings.batches_dir.glob(f"*/{batch}/{MANIFEST}")), None)
     if folder is None:
         raise UnknownRecord("batch", batch)
-    data = rebuild(folder, Archive(settings.archive_dir))
+    data = rebuild(folder, Archive(settings.archive_place))
     kept = folder / EXAMPLES
     beside = "" if kept.exists() and kept.read_bytes() == data else f"; {EXAMPLES} in its folder is not"
     if out is not None:

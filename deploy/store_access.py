@@ -35,6 +35,4 @@ def open_store() -> Store:
             raise
         url = settings.redis_url
     client = connect(url, timeout_seconds=10.0)
-    return Store(
-        settings, client, RedisRegistry(client), RedisEventLog(client, settings.response_life_seconds)
-    )
+    return Store(settings, client, RedisRegistry(client), RedisEventLog(client, settings.indexed_seconds))

@@ -1,17 +1,15 @@
 """The archive: immutable Parquet segments of events, each with a manifest that is written last.
 
-A segment is named by its first and last position in the log and its length, so writing the same entries again
-after a crash makes the same file. Overlapping segments are harmless: an event is read once. Files without
-a manifest are not there. Writers take turns by a lock on the folder; readers need none.
+A segment is named by its first and last position in the log, its length and its bytes, so writing the same entries
+again after a crash makes the same file, and no name ever has other bytes. Overlapping segments are harmless: an event
+is read once. Files without a manifest are not there. Writers take turns; readers need none.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feedback.columns import SCHEMA, entries_of, of_kinds, table_of, up_to, upgraded
-from feedback.durable import fsync_folder, write_durably
 from feedback.errors import InvalidRecord
+from feedback.events import Event
 from feedback.protocols import Entry
+from feedback.shelf import DRAFT, Check, Turn, shelf_of
+from feedback.texts import belongs, has_text, without_text
+
+KNOWN = 20_000
+"""Manifests kept in memory: a segment's name never has other bytes."""
+_known: dict[tuple[str, str], Segment] = {}
+_PARTS = 4  # of a name that says its bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,11 @@ class Segment:
     sha256: str  # of the Parquet file
     first: str  # positions in the log
     last: str
+    oldest: float | None = None  # Unix seconds of its oldest event; None: written before this was noted
+    oldest_text: float | None = None  # and of the oldest that has any text; -1: none has; None: not noted
+
+
+_FIELDS = {field.name for field in fields(Segment)}
 
 
 def order(position: str) -> tuple[int, int]:
@@ -43,52 +53,71 @@ def order(position: str) -> tuple[int, int]:
     return int(major), int(minor or 0)
 
 
-def _name(entries: Sequence[Entry]) -> str:
-    first, last = (order(entry.position) for entry in (entries[0], entries[-1]))
-    return f"{first[0]:015d}-{first[1]:06d}_{last[0]:015d}-{last[1]:06d}_{len(entries)}"
+def _segment(entries: Sequence[Entry], data: bytes) -> Segment:
+    """Of entries in their order, at least one."""
+    positions = (entries[0].position, entries[-1].position)
+    digest = hashlib.sha256(data).hexdigest()
+    place = "_".join(f"{major:015d}-{minor:06d}" for major, minor in map(order, positions))
+    written = [entry.event.time for entry in entries if has_text(entry.event)]
+    return Segment(
+        f"{place}_{len(entries)}_{digest[:12]}",
+        len(entries),
+        digest,
+        *positions,
+        oldest=min(entry.event.time for entry in entries),
+        oldest_text=min(written, default=-1.0),
+    )
 
 
 class Archive:
-    """A folder of segments."""
+    """Segments on a shelf. ``place``: a folder, or a URL that fsspec knows; for those ``turn`` says how writers take
+    turns, and without it the archive is only read.
+    """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+    def __init__(self, place: Path | str, turn: Turn | None = None) -> None:
+        self._place, self._shelf = str(place), shelf_of(place, turn)
 
     def write(self, entries: Sequence[Entry]) -> Segment | None:
         """Durable when it returns: only then may the entries be acknowledged. None when there are none."""
         if not entries:
             return None
-        with self._writing():
-            return self._write(entries)
+        with self._shelf.turn() as check:
+            return self._write(entries, check)
 
-    def _write(self, entries: Sequence[Entry]) -> Segment:
+    def _write(self, entries: Sequence[Entry], check: Check) -> Segment:
         once = {entry.position: entry for entry in entries}
         ordered = sorted(once.values(), key=lambda entry: order(entry.position))
-        name, data = _name(ordered), _parquet(ordered)
-        write_durably(self.root / f"{name}.parquet", data)
-        digest = hashlib.sha256(data).hexdigest()
-        segment = Segment(name, len(ordered), digest, ordered[0].position, ordered[-1].position)
-        write_durably(self.root / f"{name}.json", orjson.dumps(asdict(segment)))
+        data = _parquet(ordered)
+        segment = _segment(ordered, data)
+        self._shelf.write(f"{segment.name}.parquet", data)
+        check()
+        self._shelf.write(f"{segment.name}.json", orjson.dumps(asdict(segment)))
         return segment
 
     def segments(self) -> list[Segment]:
-        """Oldest first."""
+        """Oldest first. One listing, and one reading of each manifest that this process has not read yet."""
         found = []
-        for path in self.root.glob("*.json"):
+        for name in self._shelf.names():
+            if not name.endswith(".json"):
+                continue
             try:
-                found.append(Segment(**orjson.loads(path.read_bytes())))
+                found.append(self._manifest(name))
             except FileNotFoundError:  # merged or rewritten just now
                 continue
             except (orjson.JSONDecodeError, TypeError) as error:
-                raise InvalidRecord(path.name, f"is no manifest of a segment ({error})") from error
+                raise InvalidRecord(name, f"is no manifest of a segment ({error})") from error
         return sorted(found, key=lambda segment: (order(segment.first), order(segment.last), segment.name))
+
+    def _manifest(self, name: str) -> Segment:
+        known = _known.get((self._place, name))
+        if known is None:
+            told = orjson.loads(self._shelf.read(name))
+            known = Segment(**{field: value for field, value in told.items() if field in _FIELDS})
+            if len(name.split("_")) == _PARTS:  # older names may come to have other bytes
+                _known[self._place, name] = known
+                if len(_known) > KNOWN:
+                    _known.pop(next(iter(_known)), None)
+        return known
 
     def last_position(self) -> str | None:
         """The position of the last entry; None when there is none."""
@@ -120,24 +149,26 @@ class Archive:
         event comes twice, under one ``event_id``. Raises InvalidRecord as ``events`` does.
         """
         floor = order(since_position) if since_position else (-1, -1)
+        for segment in self._each(floor):
+            try:
+                table = self._read(segment, columns)
+            except FileNotFoundError:  # merged or rewritten since it was listed: the next look finds it
+                continue
+            if until_position is not None and order(segment.last) > order(until_position):
+                table = up_to(table, order(until_position))
+            yield of_kinds(table, kinds).select(columns or SCHEMA.names)
+
+    def _each(self, floor: tuple[int, int] = (-1, -1)) -> Iterator[Segment]:
+        """Every segment that reaches beyond ``floor``; those that come while others are read as well."""
         done: set[str] = set()
-        while True:
-            waiting = [s for s in self.segments() if s.name not in done and order(s.last) > floor]
-            if not waiting:
-                return
+        while waiting := [s for s in self.segments() if s.name not in done and order(s.last) > floor]:
             for segment in waiting:
                 done.add(segment.name)
-                try:
-                    table = self._read(segment, columns)
-                except FileNotFoundError:  # merged or rewritten since it was listed: the next look finds it
-                    continue
-                if until_position is not None and order(segment.last) > order(until_position):
-                    table = up_to(table, order(until_position))
-                yield of_kinds(table, kinds).select(columns or SCHEMA.names)
+                yield segment
 
     def _read(self, segment: Segment, columns: Sequence[str] | None = None) -> Any:
         """``columns``, kind and position (None: all), whatever they were when the segment was written."""
-        data = (self.root / f"{segment.name}.parquet").read_bytes()
+        data = self._shelf.read(f"{segment.name}.parquet")
         if hashlib.sha256(data).hexdigest() != segment.sha256:
             raise InvalidRecord(f"{segment.name}.parquet", "is damaged: its sha256 is not its manifest's")
         file = pq.ParquetFile(pa.BufferReader(data))
@@ -150,59 +181,99 @@ class Archive:
         segments went. A crash midway leaves events twice on disk, and once when read.
         """
         gone = 0
-        with self._writing():
+        with self._shelf.turn() as check:
             for run in _runs(self.segments(), small, most):
                 entries = [entry for segment in run for entry in self._entries(segment)]
-                merged = self._write(entries)
-                gone += self._remove([segment for segment in run if segment.name != merged.name])
-            self._remove_orphans()
+                merged = self._write(entries, check)
+                gone += self._remove([segment for segment in run if segment.name != merged.name], check)
+            self._remove_orphans(check)
         return gone
+
+    def of_subject(self, subject: str, kinds: Collection[str] | None = None) -> Iterator[Entry]:
+        """What the subject said and was served, every event once, of ``kinds`` (None: all)."""
+        seen: set[str] = set()
+        for segment in self._each():
+            try:
+                if not self._holds(segment, subject):
+                    continue
+                table = self._read(segment)
+            except FileNotFoundError:  # as above
+                continue
+            mine = of_kinds(table.filter(pc.equal(table.column("subject"), subject)), kinds)
+            for entry in entries_of(mine):
+                if entry.event.event_id not in seen:
+                    seen.add(entry.event.event_id)
+                    yield entry
+
+    def _holds(self, segment: Segment, subject: str) -> bool:
+        """Whether its name is in a body: as the subject, or as the author of a prompt."""
+        held = self._read(segment, ["body"]).column("body")
+        return bool(pc.any(pc.match_substring(held, subject)).as_py())
 
     def forget(self, subject: str, before: float = float("inf")) -> int:
         """Rewrite every segment that holds events of the subject from up to ``before`` (Unix seconds) without
         them; returns how many events went. Safe to repeat after a crash.
         """
-        return self._rewrite(
-            lambda entry: entry.event.subject != subject or entry.event.time > before, subject
-        )
 
-    def _rewrite(self, keep: Callable[[Entry], bool], subject: str) -> int:
-        gone = 0
-        if not self.root.exists():
+        def kept(event: Event) -> Event | None:
+            return None if belongs(event, subject, before) else event
+
+        return self._rewrite(lambda segment: self._holds(segment, subject), kept)
+
+    def retain(self, before: float, texts_before: float) -> int:
+        """Drop what is older than ``before``, and the texts of what is older than ``texts_before`` (Unix seconds);
+        returns how many events went or lost their texts. Reads only segments that hold any.
+        """
+
+        def holds(segment: Segment) -> bool:
+            if segment.oldest is None or segment.oldest_text is None:
+                return True
+            return segment.oldest < before or 0 <= segment.oldest_text < texts_before
+
+        def kept(event: Event) -> Event | None:
+            if event.time < before:
+                return None
+            return without_text(event) if event.time < texts_before and has_text(event) else event
+
+        return self._rewrite(holds, kept)
+
+    def _rewrite(self, holds: Callable[[Segment], bool], keep: Callable[[Event], Event | None]) -> int:
+        """The segments that ``holds`` names, of what ``keep`` makes of their events (None: nothing)."""
+        changed = 0
+        if not self._shelf.names():
             return 0
-        with self._writing():
-            for segment in self.segments():
-                held = self._read(segment).column("subject")
-                if not pc.any(pc.equal(held, subject)).as_py():
-                    continue
+        with self._shelf.turn() as check:
+            for segment in filter(holds, self.segments()):
                 entries = self._entries(segment)
-                kept = [entry for entry in entries if keep(entry)]
-                if len(kept) < len(entries):
-                    gone += len(entries) - len(kept)
+                made = [(entry, keep(entry.event)) for entry in entries]
+                other = sum(event is not entry.event for entry, event in made)
+                if other:
+                    changed += other
+                    kept = [Entry(entry.position, event) for entry, event in made if event is not None]
                     if kept:
-                        self._write(kept)
-                    self._remove([segment])
-            self._remove_orphans()
-        return gone
+                        self._write(kept, check)
+                    self._remove([segment], check)
+            self._remove_orphans(check)
+        return changed
 
     def _entries(self, segment: Segment) -> list[Entry]:
         return list(entries_of(self._read(segment)))
 
-    def _remove(self, segments: Sequence[Segment]) -> int:
+    def _remove(self, segments: Sequence[Segment], check: Check) -> int:
         """The manifest first: a file without one is not there."""
+        check()
         for suffix in ("json", "parquet"):
-            for segment in segments:
-                (self.root / f"{segment.name}.{suffix}").unlink(missing_ok=True)
-            fsync_folder(self.root)
+            self._shelf.remove([f"{segment.name}.{suffix}" for segment in segments])
         return len(segments)
 
-    def _remove_orphans(self) -> None:
-        """What a crash left: files without a manifest, and drafts. Nobody writes now, the lock is ours."""
-        whole = {path.stem for path in self.root.glob("*.json")}
-        drafts = list(self.root.glob(".*.tmp"))
-        for path in [*drafts, *(p for p in self.root.glob("*.parquet") if p.stem not in whole)]:
-            path.unlink(missing_ok=True)
-        fsync_folder(self.root)
+    def _remove_orphans(self, check: Check) -> None:
+        """What a crash left: files without a manifest, and drafts. Nobody else writes now, it is our turn."""
+        names = self._shelf.names()
+        whole = {name.removesuffix(".json") for name in names if name.endswith(".json")}
+        drafts = [name for name in names if name.startswith(".") and name.endswith(DRAFT)]
+        files = [name for name in names if name.endswith(".parquet") and not name.startswith(".")]
+        check()
+        self._shelf.remove([*drafts, *(name for name in files if name.removesuffix(".parquet") not in whole)])
 
 
 @dataclass(frozen=True, slots=True)

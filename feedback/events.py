@@ -39,6 +39,7 @@ class Response:
     # not logged, so that the response counts nothing for the sample ratio
     comparison_id: str | None = None  # absent: an ordinary chat
     side: int | None = None  # 0 or 1 within its comparison
+    author: str | None = None  # whose prompt it is, where a rater was shown it; absent: the subject's own
     stored: bool = True  # False: ``store: false``; prompt and text are then empty and no vote is taken
     messages: tuple[Message, ...] = ()  # the prompt as the engine saw it, guidelines included
     text: str = ""  # the reply

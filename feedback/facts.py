@@ -14,6 +14,7 @@ from feedback.ids import feedback_id
 from feedback.protocols import ArmCounts, Entered, ResponseSummary
 
 SEEN_SECONDS = 7 * 86400  # how long a repeated event id is recognised
+FORGOTTEN_SECONDS = 90 * 86400  # how long a wish holds for what still waits in the spool of some host
 KEEP_SECONDS = 90 * 86400  # how long an experiment that nobody sees any more keeps its subjects
 HISTORY = 32  # sayings kept of one subject on one thing
 SUBJECT_RESPONSES = 1000  # response ids kept of one subject

@@ -2,28 +2,37 @@
 
 A wish becomes a receipt in the registry; a worker carries it out store by store and notes when each is
 clean. The receipt names the subject only until all are. What was learnt stays learnt: adapters and reward
-models trained before keep their weights (they hold no ids), and batches on disk are one of ``others``.
+models trained before keep their weights (they hold no ids), the receipt names those adapters, and batches on disk
+are one of ``others``.
+
+Nothing slips through between: the wish is marked in the log before anything is dropped, what comes later from before
+it is refused there, and whoever copies events out of the log looks for marks once the copy stands (``archived``).
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from feedback.archive import Archive
-from feedback.protocols import EventLog, Registry
+from feedback.events import Response
+from feedback.protocols import Entry, EventLog, Registry
 from feedback.spool import Spool
+from feedback.texts import belongs
 
-STORES = ("log", "spool", "archive")
+STORES = ("log", "journal", "spool", "archive")
 Receipt = dict[str, Any]
-Other = Callable[[str, float], object]  # (subject, before): drop what it said up to then
+Other = Callable[
+    [str, float], object
+]  # (subject, before): drop what it said up to then; False: not all gone yet
 
 
 def request(registry: Registry, subject: str, now: float | None = None) -> Receipt:
     """Note the wish; everything the subject said or was served up to now is to go. Returns the receipt:
-    ``{"id", "requested", "status": "pending" | "done", "stores": {name: Unix seconds or None}}``.
+    ``{"id", "requested", "status": "pending" | "done", "stores": {name: Unix seconds or None}, "adapters": […]}``.
     """
     receipt: Receipt = {
         "id": f"fr-{secrets.token_hex(12)}",
@@ -31,6 +40,7 @@ def request(registry: Registry, subject: str, now: float | None = None) -> Recei
         "requested": time.time() if now is None else now,
         "status": "pending",
         "stores": dict.fromkeys(STORES),
+        "adapters": [],
     }
     registry.put_receipt(receipt)
     return shown(receipt)
@@ -38,55 +48,103 @@ def request(registry: Registry, subject: str, now: float | None = None) -> Recei
 
 def shown(receipt: Mapping[str, Any]) -> Receipt:
     """The receipt as it may be told: without the subject."""
-    return {name: value for name, value in receipt.items() if name not in ("subject", "upto")}
+    private = ("subject", "upto", "rewriting")
+    told = {name: value for name, value in receipt.items() if name not in private}
+    return {"adapters": [], **told}
 
 
-def carry_out(
-    registry: Registry,
-    log: EventLog,
-    archive: Archive,
-    spool: Spool | None = None,
-    others: Mapping[str, Other] | None = None,
-) -> list[Receipt]:
+@dataclass(frozen=True)
+class Stores:
+    """Everything that holds what a subject said."""
+
+    registry: Registry
+    log: EventLog
+    archive: Archive
+    spool: Spool | None = None
+    others: Mapping[str, Other] = field(default_factory=dict)
+    learnt: Callable[[str], list[str]] = lambda _: []  # adapters that learnt from the subject
+
+
+def carry_out(stores: Stores) -> list[Receipt]:
     """One pass over all pending wishes; call it on a schedule until none is left. Returns those it touched.
 
     Raises StoreUnavailable or OSError midway; the next pass goes on from what the receipts say. The archive
     counts as clean only when no worker still holds events it claimed before, since it may write them yet.
     """
     touched = []
-    for receipt in registry.receipts():
+    for receipt in stores.registry.receipts():
         if receipt["status"] == "pending":
-            _pass(receipt, registry=registry, log=log, archive=archive, spool=spool, others=others or {})
+            _pass(receipt, stores)
             touched.append(shown(receipt))
     return touched
 
 
-def _pass(
-    receipt: Receipt,
-    *,
-    registry: Registry,
-    log: EventLog,
-    archive: Archive,
-    spool: Spool | None,
-    others: Mapping[str, Other],
-) -> None:
-    subject, before, stores = receipt["subject"], receipt["requested"], receipt["stores"]
-    if not stores.get("log"):
-        receipt["upto"] = log.forget(subject, before)
-        stores["log"] = time.time()
-        registry.put_receipt(receipt)
-    if not stores.get("spool"):
-        if spool is not None:
-            spool.forget(subject, before)
-        stores["spool"] = time.time()
-    if not stores.get("archive") and log.passed(receipt["upto"]):
-        archive.forget(subject, before)
-        stores["archive"] = time.time()
-    for name, drop in others.items():
-        if not stores.get(name) and stores.get("archive"):
-            drop(subject, before)
-            stores[name] = time.time()
-    if all(stores.values()):
+def _pass(receipt: Receipt, stores: Stores) -> None:
+    subject, before, clean = receipt["subject"], receipt["requested"], receipt["stores"]
+    if "upto" not in receipt:
+        receipt["adapters"] = stores.learnt(subject)
+        receipt["upto"] = stores.log.forget(subject, before)
+        stores.registry.put_receipt(receipt)
+    if not clean.get("spool"):
+        if stores.spool is not None:
+            stores.spool.forget(subject, before)
+        clean["spool"] = time.time()
+    if not clean.get("archive") and stores.log.passed(receipt["upto"]):
+        _out_of_the_archive(subject, before, stores)
+        clean["archive"] = time.time()
+    if clean.get("archive"):
+        for name, drop in stores.others.items():
+            if not clean.get(name):
+                clean[name] = None if drop(subject, before) is False else time.time()
+        _log(receipt, stores.log)
+    if all(clean.values()):
         receipt["status"] = "done"
-        del receipt["subject"], receipt["upto"]
-    registry.put_receipt(receipt)
+        for private in ("subject", "upto", "rewriting"):
+            receipt.pop(private, None)
+    stores.registry.put_receipt(receipt)
+
+
+def _out_of_the_archive(subject: str, before: float, stores: Stores) -> None:
+    """What the archive knows of, the log's indexes may hold yet: they list the newest responses only."""
+    served = [
+        entry.event.response_id
+        for entry in stores.archive.of_subject(subject)
+        if isinstance(entry.event, Response) and entry.event.time <= before
+    ]
+    if served:
+        stores.log.forget(subject, before, served)
+    stores.archive.forget(subject, before)
+
+
+def _log(receipt: Receipt, log: EventLog) -> None:
+    """The server's memory keeps deleted entries for a while, and its journal until it is rewritten after that."""
+    clean = receipt["stores"]
+    if not clean.get("log"):
+        clean["log"] = time.time() if log.gone(receipt["upto"]) else None
+    if clean["log"] and not receipt.get("rewriting"):
+        receipt["rewriting"] = log.rewrite()
+    elif clean["log"] and not clean.get("journal") and log.rewritten():
+        clean["journal"] = time.time()
+
+
+def archived(log: EventLog, archive: Archive, entries: Sequence[Entry]) -> None:
+    """Write claimed entries into the archive, durable when it returns, and none of who asked to be forgotten.
+
+    A wish that comes while this is written is seen after it, or its own pass over the archive comes later still.
+    """
+    marks = log.forgotten(_names(entries))
+    kept = [entry for entry in entries if not _refused(entry, marks)]
+    archive.write(kept)
+    for subject, before in log.forgotten(_names(kept)).items():
+        if any(_refused(entry, {subject: before}) for entry in kept):
+            archive.forget(subject, before)
+
+
+def _names(entries: Sequence[Entry]) -> set[str]:
+    """Everybody whose words are in them."""
+    authors = {entry.event.author for entry in entries if isinstance(entry.event, Response)}
+    return {entry.event.subject for entry in entries} | {author for author in authors if author}
+
+
+def _refused(entry: Entry, marks: Mapping[str, float]) -> bool:
+    return any(belongs(entry.event, subject, before) for subject, before in marks.items())

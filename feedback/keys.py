@@ -11,7 +11,9 @@ from feedback.ids import RESPONSE
 
 P = "heed"
 
-EVENTS = f"{P}:events"  # (lua) stream {k: kind, e: event}; until archived; gateway writes, workers read
+EVENTS = (
+    f"{P}:events"  # (lua) stream {k: kind, e: event}; until archived; gateway and forget write, workers read
+)
 ARCHIVE_GROUP = "archive"  # the consumer group of EVENTS
 WAITING = f"{P}:waiting"  # (lua) hash {events, votes} not yet acknowledged; for ever; log; everyone
 DAMAGED = f"{P}:damaged"  # list of entries that do not decode, the last 1000; for ever; workers; people
@@ -61,8 +63,8 @@ def history(feedback_id: str) -> str:
 
 
 def forgotten(mark: str) -> str:
-    """(lua) String, Unix seconds up to which a subject's events are refused; SEEN_SECONDS; forget writes, log
-    reads. ``mark`` is a hash of the subject.
+    """(lua) String, Unix seconds up to which a subject's events are refused; FORGOTTEN_SECONDS; forget
+    writes, log and workers read. ``mark`` is a hash of the subject.
     """
     return f"{P}:forgotten:{mark}"
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,11 @@ import orjson
 import redis
 
 from feedback import keys
+from feedback.erasing import FILLER, Eraser, decoded, entries_with, order, response_ids
 from feedback.errors import InvalidRecord
 from feedback.events import Event, Report, Vote, decode, encode, kind_of
-from feedback.facts import SEEN_SECONDS, arm_counts, facts_of, mark_of
-from feedback.ids import RESPONSE, feedback_id
+from feedback.facts import FORGOTTEN_SECONDS, arm_counts, facts_of, mark_of
+from feedback.ids import feedback_id
 from feedback.protocols import Appended, ArmCounts, Backlog, Entry, ResponseSummary
 from feedback.store import Durability, durability, translated
 
@@ -33,37 +33,15 @@ local done = 0
 for i = 2, #ARGV do
   if redis.call('XACK', KEYS[1], ARGV[1], ARGV[i]) == 1 then
     done = done + 1
-    redis.call('HINCRBY', KEYS[2], 'events', -1)
     local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
     local kind = entry and entry[2][2]
+    if kind ~= 'filler' then redis.call('HINCRBY', KEYS[2], 'events', -1) end
     if kind == 'vote' or kind == 'comparison' then redis.call('HINCRBY', KEYS[2], 'votes', -1) end
   end
 end
 return done
 """
-# Deletes one entry; it waits no more if nobody had acknowledged it.
-_DROP = """
-local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
-if not entry then return 0 end
-local major, minor = string.match(ARGV[2], '(%d+)-(%d+)')
-local waits = redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 1
-for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-  local last = group[8]
-  if group[2] == ARGV[1] then
-    local m, n = string.match(last, '(%d+)-(%d+)')
-    major, minor, m, n = tonumber(major), tonumber(minor), tonumber(m), tonumber(n)
-    if major > m or (major == m and minor > n) then waits = true end
-  end
-end
-if waits then
-  local kind = entry[2][2]
-  redis.call('HINCRBY', KEYS[2], 'events', -1)
-  if kind == 'vote' or kind == 'comparison' then redis.call('HINCRBY', KEYS[2], 'votes', -1) end
-end
-return redis.call('XDEL', KEYS[1], ARGV[2])
-"""
 _DAMAGED_KEPT = 1000
-_PAGE = 500
 
 
 class RedisEventLog:
@@ -74,7 +52,7 @@ class RedisEventLog:
         self._life = max(1, int(response_life_seconds))
         self._append = client.register_script(_APPEND)
         self._ack = client.register_script(_ACK)
-        self._drop = client.register_script(_DROP)
+        self._eraser = Eraser(client)
 
     def append(self, events: Sequence[Event]) -> list[Appended]:
         if not events:
@@ -124,6 +102,9 @@ class RedisEventLog:
         """The entries; one that does not decode is set aside, so that it blocks nobody."""
         entries = []
         for position, values in rows:
+            if values.get(b"k") == FILLER.encode():
+                self.ack([position.decode()])
+                continue
             try:
                 entries.append(Entry(position.decode(), decode(values[b"e"])))
             except (InvalidRecord, KeyError) as error:
@@ -215,11 +196,17 @@ class RedisEventLog:
             stored = pipe.execute()
         return sorted((decode(data) for data in stored if data is not None), key=lambda event: event.time)
 
+    def unarchived(self, subject: str) -> list[Event]:
+        with translated():
+            rows = entries_with(self._client, subject.encode())
+            found = [event for _, data in rows if (event := decoded(data)) is not None]
+        return [event for event in found if event.subject == subject]
+
     def responses_of(self, subject: str, limit: int = 100) -> list[str]:
         if limit <= 0:
             return []
         with translated():
-            return _ids(self._client.lrange(keys.subject(subject), 0, limit - 1))
+            return response_ids(self._client.lrange(keys.subject(subject), 0, limit - 1))
 
     def counts(self, experiment: str) -> dict[str, ArmCounts]:
         with translated():
@@ -241,25 +228,37 @@ class RedisEventLog:
         chosen = [event for event in found if event.verdict is None or not open_only]
         return sorted(chosen, key=lambda event: event.time)
 
-    def forget(self, subject: str, before: float) -> str:
+    def forget(self, subject: str, before: float, responses: Collection[str] = ()) -> str:
         with translated():
             self._group()
-            self._client.set(keys.forgotten(mark_of(subject)), repr(before), ex=SEEN_SECONDS)
+            mark = keys.forgotten(mark_of(subject))
+            until = max(before, float(self._client.get(mark) or 0.0))  # an older wish takes nothing back
+            self._client.set(mark, repr(until), ex=FORGOTTEN_SECONDS)
             last = _text(self._client.xinfo_stream(keys.EVENTS)["last-generated-id"])
-            drop_indexes(self._client, subject)
-            self._drop_entries(subject, before)
-            with suppress(redis.ResponseError):  # forbidden, or one is under way
-                self._client.bgrewriteaof()  # the server's own journal would remember for longer
+            self._eraser.erase(subject, before, responses)
         return last
 
-    def _drop_entries(self, subject: str, before: float) -> None:
-        start = "-"
-        while rows := self._client.xrange(keys.EVENTS, min=start, count=_PAGE):
-            for position, values in rows:
-                event = orjson.loads(values.get(b"e", b"{}"))
-                if event.get("subject") == subject and event.get("time", 0.0) <= before:
-                    self._drop(keys=[keys.EVENTS, keys.WAITING], args=[keys.ARCHIVE_GROUP, position])
-            start = "(" + _text(rows[-1][0])
+    def forgotten(self, subjects: Collection[str]) -> dict[str, float]:
+        names = sorted(subjects)
+        with translated():
+            marks = self._client.mget([keys.forgotten(mark_of(name)) for name in names]) if names else ()
+        return {name: float(mark) for name, mark in zip(names, marks, strict=True) if mark is not None}
+
+    def gone(self, position: str) -> bool:
+        with translated():
+            return self._eraser.gone(position)
+
+    def rewrite(self) -> bool:
+        with translated():
+            return self._eraser.rewrite()
+
+    def rewritten(self) -> bool:
+        with translated():
+            return self._eraser.rewritten()
+
+    def discard(self, before: float, texts_before: float) -> int:
+        with translated():
+            return self._eraser.discard(before, texts_before)
 
     def passed(self, position: str) -> bool:
         with translated():
@@ -276,31 +275,6 @@ class RedisEventLog:
         return durability(self._client)
 
 
-def drop_indexes(client: Any, subject: str) -> None:
-    """Remove what the indexes hold of a subject; totals and event ids stay."""
-    mine = _ids(client.lrange(keys.subject(subject), 0, -1))
-    spoken = [_text(name) for name in client.smembers(keys.spoken(subject))]
-    with client.pipeline(transaction=False) as pipe:
-        for response_id in mine:
-            pipe.delete(keys.response(response_id))
-        for name in spoken:
-            pipe.delete(keys.voice(name), keys.history(name))
-            pipe.hdel(keys.REPORTS, name)
-        pipe.delete(keys.subject(subject), keys.spoken(subject))
-        for name, data in client.hgetall(keys.EXPERIMENTS).items():
-            pipe.srem(keys.entered(_text(name)), subject)
-            arms = [arm["name"] for arm in orjson.loads(data)["arms"]]
-            fields = [f"{what}|{arm}|{subject}" for what in ("votes", "pairs") for arm in arms]
-            pipe.hdel(keys.tallies(_text(name)), *fields)
-        pipe.execute()
-
-
-def _ids(held: Sequence[bytes]) -> list[str]:
-    """Response ids of a subject's list."""
-    names = map(_text, held)
-    return [name[1:] if name.startswith("=") else RESPONSE + name.removeprefix(RESPONSE) for name in names]
-
-
 def _rows(reply: Any) -> list[Any]:
     """XREADGROUP's entries: a list of pairs under RESP2, a map of lists under RESP3."""
     if isinstance(reply, dict):
@@ -310,12 +284,6 @@ def _rows(reply: Any) -> list[Any]:
 
 def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def order(position: bytes | str) -> tuple[int, int]:
-    """A position as a sort key; the first number is Unix milliseconds."""
-    major, _, minor = _text(position).partition("-")
-    return int(major), int(minor or 0)
 
 
 def _after(position: str) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 from feedback.events import Comparison, Event, Label, Report, Response, Vote
 from feedback.facts import HISTORY, SUBJECT_RESPONSES, check_times, mark_of, said, summary_of, voices_of
 from feedback.ids import feedback_id
 from feedback.protocols import Appended, ArmCounts, Backlog, Entry, ResponseSummary
+from feedback.texts import belongs
 from feedback.totals import Totals
 
 Spoken = Vote | Comparison | Label
@@ -176,6 +177,10 @@ class MemoryEventLog:
         said = [*(voice.standing for voice in self._voices.values()), *self._reports.values()]
         return sorted((event for event in said if event.subject == subject), key=lambda event: event.time)
 
+    def unarchived(self, subject: str) -> list[Event]:
+        with self._lock:
+            return [event for event, _ in self._stream.values() if event.subject == subject]
+
     def responses_of(self, subject: str, limit: int = 100) -> list[str]:
         return self._subjects.get(subject, [])[: max(0, limit)]
 
@@ -187,24 +192,44 @@ class MemoryEventLog:
         chosen = [report for report in self._reports.values() if report.verdict is None or not open_only]
         return sorted(chosen, key=lambda report: report.time)
 
-    def forget(self, subject: str, before: float) -> str:
+    def forget(self, subject: str, before: float, responses: Collection[str] = ()) -> str:
         with self._lock:
-            self._forgotten[mark_of(subject)] = before
-            for response_id in self._subjects.pop(subject, []):
+            mark = mark_of(subject)
+            self._forgotten[mark] = max(before, self._forgotten.get(mark, 0.0))
+            for response_id in [*self._subjects.pop(subject, []), *responses]:
                 self._responses.pop(response_id, None)
             self._voices = {k: v for k, v in self._voices.items() if v.standing.subject != subject}
             for report_id in [k for k, report in self._reports.items() if report.subject == subject]:
                 del self._reports[report_id]
             self._totals.forget(subject)
-            gone = [
-                p
-                for p, (event, _) in self._stream.items()
-                if event.subject == subject and event.time <= before
-            ]
+            gone = [p for p, (event, _) in self._stream.items() if belongs(event, subject, before)]
             for position in gone:
                 del self._stream[position]
                 self._claims.pop(position, None)
             return f"{self._next - 1}-0"
+
+    def forgotten(self, subjects: Collection[str]) -> dict[str, float]:
+        marks = ((name, self._forgotten.get(mark_of(name))) for name in subjects)
+        return {name: mark for name, mark in marks if mark is not None}
+
+    def gone(self, position: str) -> bool:  # noqa: ARG002 - what is dropped here is gone
+        return True
+
+    def rewrite(self) -> bool:
+        return True
+
+    def rewritten(self) -> bool:
+        return True
+
+    def discard(self, before: float, texts_before: float) -> int:
+        with self._lock:
+            gone = [name for name, report in self._reports.items() if report.time < before]
+            for name in gone:
+                del self._reports[name]
+            for name, report in self._reports.items():
+                if report.time < texts_before:
+                    self._reports[name] = replace(report, comment=None)
+            return len(gone)
 
     def passed(self, position: str) -> bool:
         with self._lock:

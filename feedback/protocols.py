@@ -7,7 +7,7 @@ the gateway makes them from threads, a group at a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -134,6 +134,9 @@ class EventLog(Protocol):
     def spoken(self, subject: str) -> list[Event]:
         """What stands of all the subject said (votes taken back too, reports), oldest first."""
 
+    def unarchived(self, subject: str) -> list[Event]:
+        """What the subject said and was served and is still in the log, in its order."""
+
     def responses_of(self, subject: str, limit: int = 100) -> list[str]:
         """Newest first."""
 
@@ -142,10 +145,30 @@ class EventLog(Protocol):
 
     def reports(self, open_only: bool = True) -> list[Event]: ...
 
-    def forget(self, subject: str, before: float) -> str:
+    def forget(self, subject: str, before: float, responses: Collection[str] = ()) -> str:
         """Drop the subject's events up to ``before`` (Unix seconds) from the log and the indexes, and refuse
-        them for a week if they still come out of a spool or a queue. Totals stay: they name nobody. Returns
-        the log's last position, for ``passed``. Safe to repeat.
+        them for 90 days if they still come out of a spool or a queue. ``responses``: ids of its responses that are
+        known from elsewhere. Totals stay: they name nobody. Returns the log's last position, for ``passed``. Safe to
+        repeat.
+        """
+
+    def forgotten(self, subjects: Collection[str]) -> dict[str, float]:
+        """Of these subjects, who asked to be forgotten, and up to when (Unix seconds)."""
+
+    def gone(self, position: str) -> bool:
+        """Whether the store's memory holds nothing any more of what was dropped up to there; once everything up to
+        there is acknowledged and trimmed it does not.
+        """
+
+    def rewrite(self) -> bool:
+        """Have the store's own journal written anew without what was dropped; False: ask again later."""
+
+    def rewritten(self) -> bool:
+        """Whether the journal holds nothing any more that was dropped before ``rewrite`` was True."""
+
+    def discard(self, before: float, texts_before: float) -> int:
+        """Drop reports from before a time (Unix seconds), and the comments of those from before another, which
+        would stay for ever; everything else in the store has a life of its own. Returns how many went.
         """
 
     def passed(self, position: str) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 from feedback.errors import SettingsError
 from feedback.events import Comparison, Event, Label, Message, Report, Response, Vote, kind_of
 from feedback.patterns import redact as by_patterns
+from feedback.texts import without_text
 
 logger = logging.getLogger(__name__)
 Redact: TypeAlias = Callable[[str], str]  # raises anything: then none of the text may be kept
@@ -111,14 +112,5 @@ def _messages(messages: tuple[Message, ...], redact: Redact) -> tuple[Message, .
 
 def _bare(event: Event) -> Event:
     """Without any text; what was rated, when and by whom stays."""
-    match event:
-        case Response():
-            return replace(event, messages=(), text="")
-        case Vote():
-            return replace(event, reasons=(), comment=None, correction=None)
-        case Comparison():
-            return replace(event, reasons=(), comment=None)
-        case Report():
-            return replace(event, comment=None)
-        case Label():
-            return event
+    bare = without_text(event)
+    return replace(bare, reasons=()) if isinstance(bare, Vote | Comparison) else bare

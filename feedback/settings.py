@@ -31,6 +31,18 @@ class StoreSettings(BaseSettings):
         gt=0,
         description="how long a response can be voted on; after it votes answer 410",
     )
+    archive_url: str = Field(
+        default="",
+        description="where the archive lies: a URL that fsspec knows (s3://bucket/heed); empty: in the data directory",
+    )
+    retention_days: float = Field(
+        default=0, ge=0, description="archived events older than this are deleted; 0: kept for ever"
+    )
+    text_retention_days: float = Field(
+        default=0,
+        ge=0,
+        description="their texts, where these go earlier than ratings and counts; 0: with them",
+    )
     redact: str = Field(
         default="off",
         description="takes personal data out of texts before they are stored: off, patterns, or module:callable",
@@ -55,6 +67,28 @@ class StoreSettings(BaseSettings):
     @property
     def archive_dir(self) -> Path:
         return self.root / "archive"
+
+    @property
+    def archive_place(self) -> Path | str:
+        """What the archive is opened by."""
+        return self.archive_url or self.archive_dir
+
+    def kept_from(self, now: float) -> tuple[float, float]:
+        """Unix seconds from which events, and from which their texts, are kept at ``now``; 0: all."""
+        events, texts = (
+            now - days * 86400 if days else 0.0 for days in (self.retention_days, self.text_retention_days)
+        )
+        return events, max(events, texts)
+
+    @property
+    def indexed_seconds(self) -> float:
+        """How long the log's indexes, which hold comments and corrections, keep what is not touched."""
+        days = [days for days in (self.retention_days, self.text_retention_days) if days]
+        return min([self.response_life_seconds, *(day * 86400 for day in days)])
+
+    @property
+    def lineage_dir(self) -> Path:
+        return self.root / "lineage"
 
     @property
     def reward_models_dir(self) -> Path:

@@ -55,7 +55,7 @@ def _prompts(gateway: Gateway, alias: str) -> dict[str, Prompt]:
     """The newest prompts of the alias by their item's id, newest first: those in memory, then the archive's."""
     recent = [prompt for prompt in reversed(list(gateway.chats.recent_prompts)) if prompt.alias == alias]
     guidelines = gateway.table.alias(alias).guidelines
-    archived = archived_prompts(gateway.settings.archive_dir, alias, guidelines)
+    archived = archived_prompts(gateway.settings.archive_place, alias, guidelines)
     found: dict[str, Prompt] = {}
     for prompt in (*recent, *archived):
         found.setdefault(item_id(prompt.messages), prompt)
@@ -76,6 +76,7 @@ async def shown(gateway: Gateway, alias: str, item: Item, rater: str) -> dict[st
             adapter=item.options[place].adapter,
             arm=COPY,
             subject=rater,
+            author=item.author or None,
             comparison_id=comparison_id,
             side=side if comparison_id else None,
             messages=item.messages,
@@ -117,6 +118,8 @@ async def _fresh(
         sampling={"temperature": 1.0, "max_tokens": ANSWER_TOKENS},
     )
     comparison_id, records = paired(gateway, caller, asked, rater, began)
+    for record in records:
+        record.author = prompt.subject
     with gateway.limits.chat(caller, rater, responses=2):
         upstreams = await open_both(gateway, records)
         body = whole_comparison(gateway.chats, comparison_id, records, upstreams)

@@ -58,7 +58,7 @@ class Stores:
     def redis(cls, settings: GatewaySettings) -> Stores:
         """All on one Redis. Connects only when first used."""
         client = connect(settings.redis_url)
-        log = RedisEventLog(client, settings.response_life_seconds)
+        log = RedisEventLog(client, settings.indexed_seconds)
         announced = partial(changes, settings.redis_url)
         rating = RedisRatingQueue(client)
         return cls(log, RedisRegistry(client), RedisQuotas(client), rating, announced)

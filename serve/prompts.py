@@ -21,10 +21,10 @@ class Prompt:
     messages: tuple[Message, ...]  # without the alias's guidelines
 
 
-def archived_prompts(folder: Path, alias: str, guidelines: str) -> list[Prompt]:
+def archived_prompts(place: Path | str, alias: str, guidelines: str) -> list[Prompt]:
     """The alias's newest prompts of ordinary chats, newest first; none whose response is reported."""
     prompts: dict[str, Prompt] = {}
-    for entry in Archive(folder).events():
+    for entry in Archive(place).events():
         event = entry.event
         if isinstance(event, Response):
             usable = event.alias == alias and event.stored and event.messages and event.arm != COPY

@@ -32,6 +32,7 @@ class Record:
     response_id: str
     subject: str
     caller: Caller | None = None  # whose key pays
+    author: str | None = None  # whose prompt it is, when a rater asks it; None: the subject's
     comparison_id: str | None = None
     side: int | None = None
     seed: int | None = None
@@ -116,6 +117,7 @@ class Record:
             adapter=self.plan.adapter,
             arm=self.plan.arm,
             subject=self.subject,
+            author=self.author,
             experiment=self.plan.experiment,
             propensity=self.plan.propensity,
             arm_shares=dict(self.plan.shares),

@@ -37,6 +37,7 @@ def make(settings: TrainingSettings) -> Celery:
                 ("attend", ATTEND_SECONDS),
                 ("forget", 2 * tick),
                 ("compact", 300 * tick),
+                ("retain", 300 * tick),
             )
         },
     )

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feedback.durable import write_durably
+from feedback.protocols import Registry
+from training.attempts import lease_of
 from training.examples import Demonstration, Examples, Pair, Thumb
 from training.settings import TrainingSettings
 
@@ -116,8 +118,9 @@ def _example(row: Mapping[str, Any]) -> Any:
     return Thumb(messages, row["a"], row["said"] == "up", reasons=tuple(orjson.loads(row["b"])), **rest)
 
 
-def drop_batches(settings: TrainingSettings) -> None:
-    """Remove every batch and unfinished run: somebody in them asked to be forgotten.
+def drop_batches(registry: Registry, settings: TrainingSettings) -> bool:
+    """Remove every batch and unfinished run: somebody in them asked to be forgotten. False while a round is under
+    way that has read one, and may yet write a checkpoint of it.
 
     A batch follows from the archive, so the next round makes a new one without them; ids stay in the lineage
     of the adapters that learnt from the old ones.
@@ -125,3 +128,24 @@ def drop_batches(settings: TrainingSettings) -> None:
     for folder in (settings.batches_dir, settings.checkpoints_dir):
         if folder.exists():
             shutil.rmtree(folder)
+    return not any(registry.held(lease_of(alias.name)) for alias in registry.aliases())
+
+
+def drop_old_batches(registry: Registry, settings: TrainingSettings, before: float) -> int:
+    """Remove the batches, and their checkpoints, that hold texts from before ``before`` (Unix seconds), but not those
+    of an alias whose round is under way. Returns how many went.
+    """
+    gone = 0
+    for path in settings.batches_dir.glob(f"*/*/{MANIFEST}"):
+        folder = path.parent
+        alias = folder.parent.name
+        if oldest(manifest_of(folder)) < before and not registry.held(lease_of(alias)):
+            shutil.rmtree(settings.checkpoints_dir / alias / folder.name, ignore_errors=True)
+            shutil.rmtree(folder)
+            gone += 1
+    return gone
+
+
+def oldest(manifest: Mapping[str, Any]) -> float:
+    """Unix seconds at which the first event that the batch may hold was logged; the names of segments begin with it."""
+    return min((int(name.partition("-")[0]) / 1000 for name in manifest["segments"]), default=0.0)

@@ -2,6 +2,7 @@
 
 HeedError
 ├── BatchDiffers       a batch is not made again from its archive
+├── BatchForgotten     somebody in a batch asked to be forgotten while it was learnt from
 ├── NothingToLearn     a batch has too little to fit a reward model on
 └── RoundCancelled     somebody asked the round to end
 """
@@ -19,6 +20,10 @@ class BatchDiffers(HeedError):
             f"batch {batch} is made otherwise from this archive (sha256 {sha256}): events have gone, or come late"
         )
         self.batch, self.sha256 = batch, sha256
+
+
+class BatchForgotten(HeedError):
+    """Somebody in the batch asked to be forgotten: the round is begun anew, on a batch without them."""
 
 
 class NothingToLearn(HeedError):

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from feedback.archive import Archive
 from feedback.errors import LeaseLost, StoreUnavailable
+from feedback.lineage import note
 from feedback.protocols import AdapterRecord, AliasRecord, EventLog, Registry
 from training.attempts import lease_of, rest
 from training.batch_files import Batch, open_batch, read
 from training.batching import build
-from training.errors import NothingToLearn, RoundCancelled
+from training.errors import BatchForgotten, NothingToLearn, RoundCancelled
+from training.forgotten import Forgotten
 from training.learning import Learned, learn
 from training.publish import Origin, publish
 from training.quarantine import Search
@@ -59,6 +61,7 @@ class Watch:
     alias: str
     token: int
     batch: str
+    forgotten: Forgotten
 
     def step(self, name: str, fraction: float) -> None:
         with suppress(StoreUnavailable):
@@ -74,8 +77,11 @@ class Watch:
             self.status.reward_model(self.batch, reward, judge)
 
     def should_stop(self) -> bool:
-        """Whether somebody asked the round to end. Raises LeaseLost when another has taken over."""
+        """Whether somebody asked the round to end. Raises LeaseLost when another has taken over, BatchForgotten when
+        the batch may no longer be learnt from.
+        """
         try:
+            self.forgotten()
             self.registry.check(lease_of(self.alias), self.token)
             return self.status.cancelled()
         except StoreUnavailable:
@@ -98,7 +104,7 @@ class Round:
         self.registry, self.log, self.alias, self.token = registry, log, alias, token
         self.settings = settings.overridden(alias.thresholds)
         self.status = Status(registry, alias.name, heard)
-        self.archive = Archive(settings.archive_dir)
+        self.archive = Archive(settings.archive_place)
         self.started = time.time()
 
     def run(self) -> Outcome:
@@ -112,6 +118,8 @@ class Round:
             return self._run()
         except (StoreUnavailable, LeaseLost):
             raise
+        except BatchForgotten as error:
+            return self._failed(1, str(error))
         except Exception as error:
             logger.exception("round of %s failed", self.alias.name)
             return self._failed(starts, f"{type(error).__name__}: {error}")
@@ -183,17 +191,23 @@ class Round:
         return total
 
     def _train(self, batch: Batch, work: Path) -> Outcome:
-        served = self._served()
+        served, examples = self._served(), read(batch)
+        subjects = {pair.subject for pair in examples.pairs} | {thumb.subject for thumb in examples.thumbs}
+        note(self.settings.lineage_dir, batch.id, subjects)
+        made = (batch.folder / "manifest.json").stat().st_mtime
+        forgotten = Forgotten(self.log, subjects, min(self.started, made), (batch.folder, work))
+        forgotten()
         learned = learn(
             trunk_of(self.settings.model_path, self.settings.training_threads),
-            read(batch),
+            examples,
             Path(served.path) if served else None,
             self.settings,
             work=work,
             rewards=self.settings.reward_models_dir / self.alias.name / batch.id,
             seed=batch.votes,
-            watcher=Watch(self.status, self.registry, self.alias.name, self.token, batch.id),
+            watcher=Watch(self.status, self.registry, self.alias.name, self.token, batch.id, forgotten),
         )
+        forgotten()
         if learned.adapter is None:
             return Outcome(None, "nothing", f"too little to tell a better reply: {learned.verdict.reason}")
         self.status.ppo(batch.id, learned.trained["ppo"])

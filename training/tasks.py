@@ -13,15 +13,20 @@ from typing import Any
 
 from feedback.archive import Archive
 from feedback.errors import Conflict, LeaseLost, StoreUnavailable
-from feedback.forget import carry_out
+from feedback.forget import Stores, archived, carry_out
+from feedback.lineage import forget as forget_lineage
+from feedback.lineage import learnt
 from feedback.log import RedisEventLog
 from feedback.protocols import AliasRecord, EventLog, Registry
+from feedback.rating import RatingQueue
+from feedback.rating_queue import RedisRatingQueue
 from feedback.registry import RedisRegistry
 from feedback.spool import Spool
 from feedback.store import connect
+from feedback.turns import leased
 from training.app import app
 from training.attempts import lease_of, rests
-from training.batch_files import drop_batches
+from training.batch_files import drop_batches, drop_old_batches
 from training.heartbeat import heartbeat
 from training.settings import TrainingSettings
 from training.silence import Silence
@@ -52,7 +57,18 @@ def settings() -> TrainingSettings:
 def parts() -> tuple[Registry, EventLog]:
     """The registry and the log, one connection pool a process."""
     client = connect(settings().redis_url)
-    return RedisRegistry(client), RedisEventLog(client, settings().response_life_seconds)
+    return RedisRegistry(client), RedisEventLog(client, settings().indexed_seconds)
+
+
+@functools.cache
+def rating_queue() -> RatingQueue:
+    """What raters are asked."""
+    return RedisRatingQueue(connect(settings().redis_url))
+
+
+def archive_of(registry: Registry) -> Archive:
+    """The archive, to be written."""
+    return Archive(settings().archive_place, leased(registry, holder()))
 
 
 def aliases(registry: Registry) -> list[AliasRecord]:
@@ -95,13 +111,14 @@ def tick(work: Callable[[Registry, EventLog], None]) -> Callable[[], None]:
 
 @app.task(name="heed.archive")
 @tick
-def archive(_registry: Registry, log: EventLog) -> None:
+def archive(registry: Registry, log: EventLog) -> None:
     """Stream → Parquet segment, fsync, manifest; only then acknowledge, then trim."""
+    store = archive_of(registry)
     while True:
         entries = log.claim(holder(), CLAIM, idle_seconds=ABANDONED_SECONDS)
         if not entries:
             break
-        Archive(settings().archive_dir).write(entries)
+        archived(log, store, entries)
         log.ack([entry.position for entry in entries])
     log.trim()
 
@@ -177,24 +194,49 @@ def attend() -> None:
 def forget(registry: Registry, log: EventLog) -> None:
     """Carry out the wishes to be forgotten; see ``feedback.forget``."""
     chosen = settings()
-    spool = Spool(chosen.spool_dir, chosen.spool_max_bytes)
+    lineage = chosen.lineage_dir
+
+    def batches(*_: object) -> bool:
+        return drop_batches(registry, chosen)
+
+    def unlearnt(subject: str, _: float) -> None:
+        forget_lineage(lineage, subject)
+
+    def unasked(subject: str, _: float) -> None:
+        rating_queue().forget([alias.name for alias in aliases(registry)], subject)
+
+    def released(subject: str, _: float) -> None:
+        registry.drop_held(subject)
+
     carry_out(
-        registry,
-        log,
-        Archive(chosen.archive_dir),
-        spool,
-        {
-            "batches": lambda *_: drop_batches(chosen),
-            "quarantine": lambda subject, _: registry.drop_held(subject),
-        },
+        Stores(
+            registry,
+            log,
+            archive_of(registry),
+            Spool(chosen.spool_dir, chosen.spool_max_bytes),
+            {"batches": batches, "lineage": unlearnt, "annotations": unasked, "quarantine": released},
+            learnt=lambda subject: learnt(lineage, registry, subject),
+        )
     )
+
+
+@app.task(name="heed.retain")
+@tick
+def retain(registry: Registry, log: EventLog) -> None:
+    """Delete what is older than HEED_RETENTION_DAYS and HEED_TEXT_RETENTION_DAYS say."""
+    chosen = settings()
+    before, texts_before = chosen.kept_from(time.time())
+    if texts_before > 0:
+        archive_of(registry).retain(before, texts_before)
+        log.discard(before, texts_before)
+        drop_old_batches(registry, chosen, texts_before)
 
 
 @app.task(name="heed.compact")
 @tick
-def compact(_registry: Registry, _log: EventLog) -> None:
+def compact(registry: Registry, _log: EventLog) -> None:
     """Merge the small segments that frequent archiving leaves."""
-    Archive(settings().archive_dir).compact()
+    archive_of(registry).compact()
 
 
 @app.task(name="heed.review")

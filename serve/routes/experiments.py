@@ -101,7 +101,7 @@ def change(name: str, body: ExperimentPatch, parts: Parts, caller: ProductCaller
 def report(name: str, parts: Parts) -> Response:
     """Figures per arm that may be looked at at any time, and the verdict with its reason."""
     record = parts.registry.experiment(name)
-    events = (entry.event for entry in Archive(parts.settings.archive_dir).events())
+    events = (entry.event for entry in Archive(parts.settings.archive_place).events())
     return json_answer(report_of(record, parts.log.counts(name), by_criterion(name, events)))
 
 

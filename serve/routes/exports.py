@@ -27,7 +27,7 @@ def stream(
 ) -> StreamingResponse:
     """What is archived, streamed. ``since``: Unix seconds, or a date and time of ISO 8601."""
     after = None if since is None else moment(since)
-    lines = export(Archive(parts.settings.archive_dir), format, after, alias)
+    lines = export(Archive(parts.settings.archive_place), format, after, alias)
     return StreamingResponse(lines, media_type="application/x-ndjson")
 
 

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
 
 from feedback import forget
-from feedback.events import Comparison, Event, Label, Report
+from feedback.archive import Archive
 from serve.auth import CHAT, ChatCaller
 from serve.gateway import Gateway
-from serve.routes.parts import Parts, User, json_answer
+from serve.holdings import LISTS, holdings, told_of
+from serve.routes.parts import Parts, User, json_answer, limited_subject
 from serve.schemas.feedback import MeShown, ReceiptShown
 
 router = APIRouter(tags=["me"])
-LISTED = 100
-INTERNAL = frozenset({"event_id", "feedback_id", "subject", "schema"})
+LISTED = 100  # of each kind, when only the newest are asked for
 
 
 @router.get("/v1/me", response_model=MeShown)
-def me(request: Request, caller: ChatCaller, parts: Parts, user: User = None) -> Response:
-    """My pseudonym, my newest responses with my votes on them, and the newest of what else I said."""
-    subject = parts.doorman.subject(caller, request, user=user)
+def me(
+    request: Request, caller: ChatCaller, parts: Parts, user: User = None, recent: bool = False
+) -> Response:
+    """All that is held about me: prompts, replies and my votes on them, what else I said, in which experiments I am,
+    and since when. With ``recent`` only my newest responses, without texts, and the newest of what I said: that is
+    read from indexes and costs little.
+    """
+    subject = limited_subject(parts, caller, request, None, user)
+    if not recent:
+        pieces = holdings(subject, parts.log, Archive(parts.settings.archive_place))
+        return StreamingResponse(pieces, media_type="application/json")
     held = [_held(parts, one, subject) for one in parts.log.responses_of(subject, LISTED)]
     spoken = parts.log.spoken(subject)[::-1]
     said = {
-        name: [_told(event) for event in spoken if isinstance(event, kind)][:LISTED]
-        for name, kind in (("comparisons", Comparison), ("labels", Label), ("reports", Report))
+        name: [told_of(event) for event in spoken if isinstance(event, kind)][:LISTED] for name, kind in LISTS
     }
     return json_answer({"object": "me", "subject": subject, "responses": held, **said})
 
@@ -45,11 +52,6 @@ def forget_me(request: Request, caller: ChatCaller, parts: Parts, user: User = N
 def receipt(receipt_id: str, parts: Parts) -> Response:
     """When each store was clean; null where it is not yet. The receipt's id is all that it takes to ask."""
     return json_answer({"object": "receipt", **forget.shown(parts.registry.receipt(receipt_id))})
-
-
-def _told(event: Event) -> dict[str, Any]:
-    """What was said, without what names it within Heed."""
-    return {name: value for name, value in asdict(event).items() if name not in INTERNAL}
 
 
 def _held(parts: Gateway, response_id: str, subject: str) -> dict[str, Any]:

@@ -148,17 +148,23 @@ class MeShown(BaseModel):
 
     object: Literal["me"] = "me"
     subject: str
+    since: float | None = None
     responses: list[dict[str, Any]]
+    votes: list[dict[str, Any]]
     comparisons: list[dict[str, Any]]
     labels: list[dict[str, Any]]
     reports: list[dict[str, Any]]
+    assignments: list[dict[str, Any]] = []
 
 
 class ReceiptShown(BaseModel):
-    """A wish to be forgotten; ``stores`` says when each was clean, in Unix seconds."""
+    """A wish to be forgotten; ``stores`` says when each was clean, in Unix seconds, ``adapters`` which had learnt from
+    the subject's votes.
+    """
 
     object: Literal["receipt"] = "receipt"
     id: str
     requested: float
     status: Literal["pending", "done"]
     stores: dict[str, float | None]
+    adapters: list[str] = []

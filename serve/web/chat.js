@@ -155,7 +155,7 @@ function fresh() {
 async function resume() {
   const { alias: spoken, turns } = restore();
   if (!turns.length) return;
-  const held = await get("/v1/me").then((me) => new Map(me.responses.map((one) => [one.response_id, one.rating])), () => new Map());
+  const held = await get("/v1/me?recent=true").then((me) => new Map(me.responses.map((one) => [one.response_id, one.rating])), () => new Map());
   if (running || log.childElementCount) return;
   if ([...alias.options].some((one) => one.value === spoken)) alias.value = spoken;
   for (const turn of turns) {

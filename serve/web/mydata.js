@@ -4,7 +4,7 @@ import { ask, get } from "./api.js";
 import { $, confirmed, h } from "./dom.js";
 import { ago } from "./loopstate.js";
 
-const LISTED = 100; // the most replies that GET /v1/me tells of
+const LISTED = 100; // the most replies that GET /v1/me?recent=true tells of
 
 $("mine").addEventListener("click", async () => {
   const place = h("div", { class: "stack" }, h("h2", {}, "My data"), h("p", { class: "soft" }, "Looking…"));
@@ -12,7 +12,7 @@ $("mine").addEventListener("click", async () => {
   document.body.append(dialog);
   dialog.showModal();
   try {
-    show(place, dialog, await get("/v1/me"));
+    show(place, dialog, await get("/v1/me?recent=true"));
   } catch (error) {
     place.lastChild.replaceWith(h("p", { class: "error", role: "alert" }, error.message));
     place.append(closing(dialog));

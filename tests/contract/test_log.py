@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
 import pytest
 
 from feedback.errors import InvalidRecord
@@ -316,3 +319,44 @@ def test_a_time_that_is_none_is_refused_with_its_whole_group(log: EventLog) -> N
 
 def test_a_log_that_is_there_answers_a_ping(log: EventLog) -> None:
     assert log.ping() is None  # an answer, where test_redis has one that raises
+
+
+def test_whoever_asked_to_be_forgotten_is_known_by_the_newest_wish(log: EventLog) -> None:
+    assert log.forgotten([]) == {}
+    log.forget("s1", 50.0)
+    log.forget("s1", 40.0)  # an older wish takes nothing back
+    assert log.forgotten(["s1", "s2"]) == {"s1": 50.0}
+
+
+def test_responses_known_from_elsewhere_are_forgotten_with_the_others(log: EventLog) -> None:
+    log.append([response("r1"), response("r2"), response("r3", "s2")])
+    log.forget("s1", 0.0, ["r1", "r2"])
+    assert [log.response(name) is None for name in ("r1", "r2", "r3")] == [True, True, False]
+
+
+def test_old_reports_go_and_comments_of_others_earlier(log: EventLog) -> None:
+    first, second, third = (
+        replace(report(f"rp-{n}", "r1", float(n)), comment="private") for n in range(1, 4)
+    )
+    log.append([first, second, third])
+    assert log.discard(before=2.0, texts_before=3.0) == 1
+    assert log.reports() == [replace(second, comment=None), third]
+
+
+def test_a_journal_is_rewritten_when_it_is_asked_for(log: EventLog) -> None:
+    log.append([response("r1")])
+    deadline = time.monotonic() + 20
+    while not log.rewrite():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    while not log.rewritten():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert log.response("r1") is not None
+
+
+def test_what_is_still_in_the_log_of_a_subject_is_found(log: EventLog) -> None:
+    said = [response("r1"), vote("r1", "up", 200.0)]
+    log.append([said[0], response("r2", "s2"), said[1]])
+    assert log.unarchived("s1") == said
+    assert log.unarchived("s3") == []

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,12 @@ def test_a_server_that_is_away_is_said_to_be_unavailable() -> None:
         log.reports,
         lambda: log.forget("s1", 1.0),
         lambda: log.passed("1-0"),
+        lambda: log.forgotten(["s1"]),
+        lambda: log.unarchived("s1"),
+        lambda: log.gone("1-0"),
+        log.rewrite,
+        log.rewritten,
+        lambda: log.discard(1.0, 1.0),
         log.durability,
         lambda: RedisQuotas(client).settle("g", 0, []),
         registry.generation,
@@ -272,8 +279,42 @@ def test_forgetting_leaves_no_trace_of_the_name_in_the_store(store: redis.Redis)
     for key in list(store.scan_iter()):
         assert who.encode() not in key
         assert who.encode() not in store.dump(key)
-    assert store.xlen(keys.EVENTS) == 0
+    assert [values[b"k"] for _, values in store.xrange(keys.EVENTS)] == [b"filler"]
     assert log.counts("exp")["control"].up == 1
+
+
+def test_after_the_rewriting_no_file_of_the_server_has_the_name_or_the_text(tmp_path: Path) -> None:
+    who = "s-feedface"
+
+    def found(what: str) -> bool:
+        return any(what.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+    with valkey_server(tmp_path) as (url, _), redis.Redis.from_url(url) as client:
+        client.config_set("rdbcompression", "no")  # so that a name in it could be seen
+        log = RedisEventLog(client)
+        log.append(
+            [response("r1", who, text="a private text"), vote("r1", "up", 2.0, who, comment="my comment")]
+        )
+        log.append([response("r2", "s-other", text="another text")])
+        assert found(who)
+        upto = log.forget(who, 1000.0)
+        assert not log.gone(upto)  # a stream keeps what is deleted as long as what stands beside it
+        log.append([response("r3", "s-other", text="a later text")])
+        held = log.claim("w", 2)
+        assert [entry.event.event_id for entry in held] == ["r2"]  # the filler is no event
+        log.ack([entry.position for entry in held])
+        log.trim()
+        assert log.gone(upto)
+        assert log.backlog().events == 1
+        assert found("a private text")  # the journal remembers
+        assert log.rewrite()
+        deadline = time.monotonic() + 30
+        while not log.rewritten() or found(who):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert not found("a private text")
+        assert not found("my comment")
+        assert found("a later text")
 
 
 def test_a_lease_that_is_handed_on_while_an_adapter_is_added_adds_nothing(

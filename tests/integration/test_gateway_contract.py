@@ -290,6 +290,9 @@ async def test_what_is_held_is_told_and_forgetting_gives_a_receipt(up: Running) 
     await up.call("POST", "/v1/feedback", {"response_id": one, "rating": "up", "user": "alice"})
     _, held = await up.call("GET", "/v1/me", headers={"Heed-User": "alice"})
     assert [(entry["response_id"], entry["rating"]) for entry in held["responses"]] == [(one, "up")]
+    _, recent = await up.call("GET", "/v1/me?recent=true", headers={"Heed-User": "alice"})
+    assert [(entry["response_id"], entry["rating"]) for entry in recent["responses"]] == [(one, "up")]
+    assert "text" not in recent["responses"][0]
     assert "alice" not in json.dumps(held)
     other = await response_id(up, user="alice")
     for path, body in (

@@ -12,7 +12,7 @@ from feedback.archive import Archive
 from feedback.columns import SCHEMA
 from feedback.durable import write_durably
 from feedback.errors import InvalidRecord
-from feedback.events import Event
+from feedback.events import Event, Vote
 from feedback.memory import MemoryEventLog
 from feedback.protocols import Entry
 from tests.contract.making import response, vote
@@ -82,7 +82,7 @@ def test_a_crash_at_either_write_loses_nothing_once_the_entries_are_written_agai
         write_durably(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr("feedback.archive.write_durably", crash)
+        patch.setattr("feedback.shelf.write_durably", crash)
         with pytest.raises(OSError, match="power cut"):
             archive.write(entries(0, 3))
     assert ids(archive) == []
@@ -223,3 +223,47 @@ def test_what_a_forgotten_subject_said_later_stays(tmp_path: Path) -> None:
 
 def test_forgetting_in_an_archive_that_does_not_exist_is_nothing(tmp_path: Path) -> None:
     assert Archive(tmp_path / "none").forget("s1") == 0
+
+
+def test_old_events_go_and_old_texts_go_earlier(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    said: list[Event] = [
+        response("old", time=10.0),
+        response("older text", time=20.0),
+        vote("old", "up", 21.0, comment="private", correction="secret", reasons=("tone",)),
+        response("new", time=30.0),
+    ]
+    archive.write([Entry(f"{n}-0", event) for n, event in enumerate(said)])
+    fresh = archive.write([Entry("9-0", response("newest", time=40.0))])
+    assert archive.retain(before=15.0, texts_before=25.0) == 3
+    kept = {entry.event.event_id: entry.event for entry in archive.events()}
+    assert next(iter(kept)) == "older text"
+    assert kept["older text"] == response("older text", time=20.0, messages=(), text="")
+    assert kept["new"] == said[3]
+    found = next(event for event in kept.values() if isinstance(event, Vote))
+    assert (found.rating, found.reasons, found.comment, found.correction) == ("up", ("tone",), None, None)
+    assert fresh in archive.segments()
+    assert archive.retain(before=15.0, texts_before=25.0) == 0
+    assert archive.retain(before=50.0, texts_before=50.0) == 4
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_segments_from_before_their_times_were_noted_are_looked_into(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    segment = archive.write([Entry("1-0", response("old", time=10.0))])
+    assert segment is not None
+    manifest = {name: getattr(segment, name) for name in ("events", "sha256", "first", "last")}
+    (tmp_path / f"{segment.name}.json").unlink()
+    (tmp_path / f"{segment.name}.parquet").rename(tmp_path / "1_1_1.parquet")
+    (tmp_path / "1_1_1.json").write_bytes(orjson.dumps({"name": "1_1_1", **manifest}))
+    assert ids(archive) == ["old"]
+    assert archive.retain(before=20.0, texts_before=20.0) == 1
+    assert ids(archive) == []
+
+
+def test_all_of_a_subject_is_found_once(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    archive.write([*entries(0, 2, "s-mine"), *entries(2, 4)])
+    archive.write([*entries(1, 2, "s-mine"), *entries(4, 5, "s-mine")])
+    archive.write(entries(5, 7))
+    assert [entry.event.event_id for entry in archive.of_subject("s-mine")] == ["r0", "r1", "r4"]

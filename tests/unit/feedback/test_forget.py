@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from feedback.archive import Archive
 from feedback.errors import StoreUnavailable
-from feedback.forget import carry_out, request
+from feedback.forget import Stores, archived, carry_out, request
 from feedback.memory import MemoryEventLog, MemoryRegistry
+from feedback.protocols import Entry
 from feedback.spool import Spool
 from tests.contract.making import response, vote
 
@@ -32,7 +34,23 @@ class House:
         def drop(subject: str, before: float) -> None:
             self.others.append((subject, before))
 
-        return carry_out(self.registry, self.log, self.archive, self.spool, {"batches": drop})
+        return carry_out(
+            Stores(
+                self.registry,
+                self.log,
+                self.archive,
+                self.spool,
+                {"batches": drop},
+                learnt=lambda subject: ["a-1"] if subject == "gone" else [],
+            )
+        )
+
+    def carry_out_all(self) -> list[dict[str, object]]:
+        """As the schedule does: until nothing is left to do."""
+        done = self.carry_out()
+        while any(receipt["status"] == "pending" for receipt in self.registry.receipts()):
+            done = self.carry_out()
+        return done
 
     def names(self) -> set[str]:
         """Whoever is found anywhere."""
@@ -41,16 +59,17 @@ class House:
         return found | {entry.event.subject for entry in self.log.claim("w", 99, idle_seconds=0.0)}
 
 
-def test_after_one_pass_the_subject_is_gone_from_every_store(tmp_path: Path) -> None:
+def test_the_subject_is_gone_from_every_store(tmp_path: Path) -> None:
     house = House(tmp_path)
     receipt = request(house.registry, "gone", now=200.0)
     assert receipt["status"] == "pending"
     assert "subject" not in receipt
-    done = house.carry_out()
+    done = house.carry_out_all()
     assert [one["id"] for one in done] == [receipt["id"]]
     kept = house.registry.receipt(receipt["id"])
     assert kept["status"] == "done"
-    assert sorted(kept["stores"]) == ["archive", "batches", "log", "spool"]
+    assert sorted(kept["stores"]) == ["archive", "batches", "journal", "log", "spool"]
+    assert kept["adapters"] == ["a-1"]
     assert all(kept["stores"].values())
     assert "gone" not in str(kept)
     assert house.others == [("gone", 200.0)]
@@ -65,11 +84,11 @@ def test_while_a_worker_holds_claimed_events_the_archive_is_not_clean(tmp_path: 
     house.carry_out()
     middle = house.registry.receipt(receipt["id"])
     assert middle["status"] == "pending"
-    assert middle["stores"]["log"] is not None
+    assert middle["stores"]["spool"] is not None
     assert middle["stores"]["archive"] is None
     house.archive.write(held)
     house.log.ack([entry.position for entry in held])
-    house.carry_out()
+    house.carry_out_all()
     assert house.registry.receipt(receipt["id"])["status"] == "done"
     assert {entry.event.subject for entry in house.archive.events()} == {"stays"}
 
@@ -88,7 +107,7 @@ def test_a_pass_that_breaks_off_goes_on_the_next_time(
         with pytest.raises(StoreUnavailable):
             house.carry_out()
     assert house.registry.receipt(receipt["id"])["status"] == "pending"
-    house.carry_out()
+    house.carry_out_all()
     assert house.registry.receipt(receipt["id"])["status"] == "done"
     assert house.names() == {"stays"}
 
@@ -103,3 +122,80 @@ def test_an_event_still_on_its_way_does_not_come_back(tmp_path: Path) -> None:
     ids = {entry.event.event_id for entry in house.log.claim("w", 99)}
     assert "r5" not in ids
     assert "r6" in ids
+
+
+def test_what_a_worker_claimed_before_the_wish_and_writes_after_it_is_left_out(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    held = house.log.claim("slow", 9)
+    request(house.registry, "gone", now=200.0)
+    house.carry_out()
+    before = {entry.event.event_id for entry in house.archive.events()}
+    archived(house.log, house.archive, held)
+    written = [entry.event for entry in house.archive.events() if entry.event.event_id not in before]
+    assert {event.subject for event in written} == {"stays"}
+
+
+def test_a_wish_that_comes_while_a_worker_writes_is_seen_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(tmp_path)
+    held = house.log.claim("slow", 9)
+    write = house.archive.write
+
+    def late(entries: Sequence[Entry]) -> object:
+        house.log.forget("gone", 200.0)  # between the worker's first look and the end of its writing
+        house.archive.forget("gone", 200.0)
+        return write(entries)
+
+    monkeypatch.setattr(house.archive, "write", late)
+    archived(house.log, house.archive, held)
+    assert {entry.event.subject for entry in house.archive.events()} == {"stays"}
+
+
+def test_a_receipt_is_done_only_when_nobody_may_write_a_batch_any_more(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    receipt = request(house.registry, "gone", now=200.0)
+    busy = [True, True]
+
+    def drop(subject: str, before: float) -> bool:
+        return not (busy and busy.pop())
+
+    stores = Stores(house.registry, house.log, house.archive, others={"batches": drop})
+    for _ in range(4):
+        carry_out(stores)
+        told = house.registry.receipt(receipt["id"])
+        assert (told["status"] == "done") == bool(told["stores"]["batches"])
+    assert told["status"] == "done"
+    assert busy == []
+
+
+def test_responses_that_the_indexes_no_longer_list_are_forgotten_too(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.log._subjects["gone"].clear()  # type: ignore[attr-defined]
+    request(house.registry, "gone", now=200.0)
+    house.carry_out_all()
+    assert house.log.response("r1") is None
+    assert house.log.response("r2") is not None
+
+
+def test_an_older_wish_takes_nothing_back_of_a_newer_one(tmp_path: Path) -> None:
+    log = MemoryEventLog()
+    log.forget("gone", 200.0)
+    log.forget("gone", 100.0)
+    assert log.forgotten(["gone", "stays"]) == {"gone": 200.0}
+
+
+def test_a_prompt_that_raters_were_shown_goes_with_its_author(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    copies = [
+        response(f"copy{n}", "rater", author=who, time=300.0) for n, who in enumerate(("gone", "stays"))
+    ]
+    house.archive.write([Entry(f"{90 + n}-0", copy) for n, copy in enumerate(copies)])
+    house.log.append([response("copy2", "rater", author="gone", time=300.0)])
+    request(house.registry, "gone", now=200.0)
+    house.carry_out_all()
+    archived(house.log, house.archive, [Entry("95-0", response("copy3", "rater", author="gone", time=300.0))])
+    kept = [entry.event for entry in house.archive.events()]
+    kept += [entry.event for entry in house.log.claim("w", 99, idle_seconds=0.0)]
+    assert "gone" not in str(kept)
+    assert "copy1" in {event.event_id for event in kept}

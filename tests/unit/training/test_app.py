@@ -18,6 +18,7 @@ TICKS = {
     "attend": ATTEND_SECONDS,
     "forget": 6.0,
     "compact": 900.0,
+    "retain": 900.0,
 }
 
 
@@ -40,6 +41,7 @@ def test_every_task_of_the_schedule_is_there_and_its_worker_does_not_keep_result
     [
         ("round", "training"), ("attend", "training"), ("archive", "control"), ("consider", "control"),
         ("review", "control"), ("forget", "control"), ("compact", "control"),
+        ("retain", "control"),
     ],
 )  # fmt: skip
 def test_long_work_has_a_queue_of_its_own(task: str, queue: str) -> None:

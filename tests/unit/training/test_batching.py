@@ -16,8 +16,18 @@ from hypothesis import strategies as st
 
 from feedback.archive import Archive, Snapshot
 from feedback.events import Comparison, Event, Label, Report, Response, Vote
-from feedback.protocols import Entry
-from training.batch_files import drop_batches, examples_of, manifest_of, open_batch, packed, read
+from feedback.memory import MemoryRegistry
+from feedback.protocols import AliasRecord, Entry
+from training.batch_files import (
+    drop_batches,
+    drop_old_batches,
+    examples_of,
+    manifest_of,
+    oldest,
+    open_batch,
+    packed,
+    read,
+)
 from training.batching import build, gather, rebuild
 from training.errors import BatchDiffers, NothingToLearn
 from training.examples import Examples
@@ -211,8 +221,30 @@ def test_what_is_suspicious_stays_out_until_it_is_released(
 def test_forgetting_drops_every_batch(tmp_path: Path, settings: TrainingSettings) -> None:
     archive = archived(tmp_path / "a", [response(0), vote(0, "up", at=5)])
     batch = build(archive, "heed", settings, None, votes_total=1)
-    drop_batches(settings)
+    registry = MemoryRegistry()
+    registry.put_alias(AliasRecord(name="heed"))
+    registry.acquire("round:heed", "w", 60.0)
+    assert not drop_batches(registry, settings)  # the round that runs may write a checkpoint yet
     assert not batch.folder.exists()
+    registry.release("round:heed", "w")
+    assert drop_batches(registry, settings)
+
+
+def test_a_batch_with_texts_that_are_too_old_goes_with_its_checkpoint(
+    tmp_path: Path, settings: TrainingSettings
+) -> None:
+    archive = archived(tmp_path / "a", [response(0), vote(0, "up", at=5)])
+    batch, registry = build(archive, "heed", settings, None, votes_total=1), MemoryRegistry()
+    checkpoint = settings.checkpoints_dir / "heed" / batch.id
+    checkpoint.mkdir(parents=True)
+    logged = oldest(manifest_of(batch.folder))
+    registry.acquire("round:heed", "w", 60.0)
+    assert drop_old_batches(registry, settings, logged + 1) == 0
+    registry.release("round:heed", "w")
+    assert drop_old_batches(registry, settings, logged) == 0
+    assert drop_old_batches(registry, settings, logged + 1) == 1
+    assert not batch.folder.exists()
+    assert not checkpoint.exists()
 
 
 def test_reasons_that_are_no_criterion_are_not_heard(tmp_path: Path, settings: TrainingSettings) -> None:
