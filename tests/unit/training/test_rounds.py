@@ -1,0 +1,58 @@
+"""A round whose batch holds somebody who asks to be forgotten meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from feedback.archive import Archive
+from feedback.forget import archived
+from feedback.lineage import learnt
+from feedback.memory import MemoryEventLog, MemoryRegistry
+from feedback.protocols import AdapterRecord, AliasRecord
+from tests.contract.making import response, vote
+from training import rounds
+from training.rounds import Round
+from training.settings import TrainingSettings
+
+
+def test_it_ends_and_is_begun_anew_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = TrainingSettings(data_dir=tmp_path)
+    registry, log = MemoryRegistry(), MemoryEventLog()
+    alias = registry.put_alias(AliasRecord(name="heed"))
+    archive = Archive(settings.archive_place)
+    for who in ("s-goes", "s-stays"):
+        log.append([response(f"r-{who}", who), vote(f"r-{who}", "up", 200.0, who)])
+    entries = log.claim("w", 9)
+    archived(log, archive, entries)
+    log.ack([entry.position for entry in entries])
+    token = registry.acquire("round:heed", "w", 60.0)
+    assert token is not None
+    asked = iter([lambda: log.forget("s-goes", 4e9), lambda: None])
+    seen: list[set[str]] = []
+
+    def learn(_trunk: object, examples: Any, *_: object, watcher: Any, **__: object) -> SimpleNamespace:
+        seen.append({thumb.subject for thumb in examples.thumbs})
+        next(asked)()
+        watcher.should_stop()
+        return SimpleNamespace(adapter=None, verdict=SimpleNamespace(reason="too little"))
+
+    monkeypatch.setattr(rounds, "learn", learn)
+    monkeypatch.setattr(rounds, "trunk_of", lambda *_: None)
+    first = Round(registry, log, settings, alias, token).run()
+    assert (first.verdict, seen) == ("failed", [{"s-goes", "s-stays"}])
+    assert not list(settings.batches_dir.glob("*/*"))
+    batch = registry.loop("heed")["last_batch"]["id"]
+    registry.add_adapter(
+        AdapterRecord(
+            id="a-1", alias="heed", state="retired", created=1.0, path="p", base="b", batches=(batch,)
+        )
+    )
+    assert learnt(settings.lineage_dir, registry, "s-goes") == ["a-1"]
+    assert learnt(settings.lineage_dir, registry, "s-other") == []
+    archive.forget("s-goes")
+    second = Round(registry, log, settings, alias, token).run()
+    assert (second.verdict, seen[1]) == ("nothing", {"s-stays"})
