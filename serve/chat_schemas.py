@@ -13,12 +13,15 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 from urllib.parse import unquote
 
+import orjson
+
 from serve.chat_messages import is_within
 from serve.errors import BadField
 
 MAX_NESTING = 64  # levels
 MAX_PARTS = 2_000  # keys and list items of one schema
 MAX_PROPERTIES = 256  # of one object; the time grows faster than with their square
+MAX_LITERALS = 16_000  # characters of all values under enum and const, and of all properties' names
 MAX_PATTERNS, MAX_PATTERN_LENGTH = 32, 256
 MAX_REPEATS = 10_000  # the sum of all counts in a schema's patterns, as 5 in ``a{2,5}``
 MAX_REPEAT = 128  # the largest count of a response format's; xgrammar gives up somewhat above
@@ -36,6 +39,8 @@ def read_schema(value: Any, where: str, repeat: int = MAX_REPEAT) -> dict[str, A
         raise BadField(where, f"is nested deeper than {MAX_NESTING} levels")
     if any(len(named) > MAX_PROPERTIES for named in _under("properties", value)):
         raise BadField(where, f"has an object of over {MAX_PROPERTIES} properties")
+    if literals_of(value) > MAX_LITERALS:
+        raise BadField(where, f"has over {MAX_LITERALS} characters under enum and const and in names")
     _check_patterns(list(_patterns(value)), where, repeat)
     if _circles(value):
         raise BadField(where, "has a $ref that leads back to itself with nothing between")
@@ -50,6 +55,15 @@ def size_of(value: Any, most: int) -> int:
         if size > most:
             break
     return size
+
+
+def literals_of(value: Any) -> int:
+    """Characters, as JSON, that a reply has to repeat letter by letter: each is a rule of the grammar."""
+    size = 0
+    for one in _containers(value):
+        if isinstance(one, dict):
+            size += sum(len(orjson.dumps(one[name])) for name in ("enum", "const") if name in one)
+    return size + sum(len(name) for named in _under("properties", value) for name in named)
 
 
 def _check_patterns(patterns: list[str], where: str, repeat: int) -> None:

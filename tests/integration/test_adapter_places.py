@@ -207,7 +207,7 @@ async def test_files_that_change_while_an_engine_loads_them_get_no_traffic(
     assert status == 404
     assert "changed while an engine loaded them" in body["error"]["message"]
     assert NAMES[0] not in fake.adapters
-    assert up.gateway.registry.adapter(NAMES[0]).state == "rejected"
+    await until(lambda: up.gateway.registry.adapter(NAMES[0]).state == "rejected")
 
 
 async def test_files_that_change_later_take_the_adapter_out_of_service_and_out_of_the_engine(

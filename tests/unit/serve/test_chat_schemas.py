@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from serve.chat_schemas import MAX_REPEAT, MAX_REPEAT_OF_TOOLS, read_schema, size_of
+from serve.chat_schemas import (
+    MAX_LITERALS,
+    MAX_REPEAT,
+    MAX_REPEAT_OF_TOOLS,
+    literals_of,
+    read_schema,
+    size_of,
+)
 from serve.errors import BadField
 
 TREE = {"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#"}}}}
@@ -47,6 +54,8 @@ def test_a_schema_that_people_write_passes_as_it_is(schema: dict[str, Any]) -> N
         ({"pattern": "a" * 257}, "over 256 characters"),
         ({"items": {"properties": {f"p{n}": {} for n in range(257)}}}, "over 256 properties"),
         ({"enum": ["a"] * 2000}, "over 2000 keys and items"),
+        ({"const": "x" * (MAX_LITERALS - 1)}, "over 16000 characters"),
+        ({"items": {"properties": {"x" * MAX_LITERALS + "y": {}}}}, "over 16000 characters"),
     ],
 )
 def test_a_schema_that_an_engine_would_choke_on_is_named(schema: Any, why: str) -> None:
@@ -60,6 +69,15 @@ def test_a_tools_pattern_may_repeat_more_often() -> None:
     assert read_schema(schema, "parameters", MAX_REPEAT_OF_TOOLS) is schema
     with pytest.raises(BadField, match="repeats"):
         read_schema(schema, "parameters", MAX_REPEAT)
+
+
+def test_what_has_to_be_repeated_letter_by_letter_is_counted_as_json() -> None:
+    assert literals_of({"description": "x" * 99, "pattern": "x" * 99, "default": "x" * 99}) == 0
+    assert literals_of({"const": "abc"}) == 5
+    assert literals_of({"anyOf": [{"enum": ["a", 12]}, {"const": {"b": 1}}]}) == 8 + 7
+    assert literals_of({"properties": {"abc": {"properties": {"de": {"const": None}}}}}) == 3 + 2 + 4
+    whole = {"const": "x" * (MAX_LITERALS - 2)}
+    assert read_schema(whole, "schema") is whole
 
 
 def test_the_size_is_of_all_levels() -> None:
