@@ -115,7 +115,8 @@ def _examples(said: Any, told: Joined, recipe: Recipe) -> Any:
     pair = pc.equal(said.column("kind"), "pair")
     text = told.replies.column("text")
     messages = told.replies.column("messages").take(reply)
-    sides = _sides(messages, said.column("subject"), recipe.holdout_share)
+    subjects = codes_of(said.column("subject"))
+    prompts = codes_of(told.replies.column("messages"))[reply.to_numpy()]
     columns = {
         "kind": said.column("kind"),
         "messages": messages,
@@ -123,24 +124,27 @@ def _examples(said: Any, told: Joined, recipe: Recipe) -> Any:
         "b": pc.if_else(pair, text.take(b.combine_chunks()), said.column("words")),
         "said": said.column("said"),
         "subject": said.column("subject"),
-        "split": sides,
+        "split": _sides(subjects, prompts, said, messages, recipe.holdout_share),
         "event_id": said.column("event_id"),
-        "weight": pa.array(_weights(said, reply, told, recipe)),
+        "weight": pa.array(_weights(subjects, prompts, said, told, recipe)),
     }
     return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
-def _sides(messages: Any, subjects: Any, share: float) -> Any:
-    """The side of each row, some at a time: as Python's strings prompts take much room."""
-    parts = (slice(begin, begin + AT_ONCE) for begin in range(0, len(messages), AT_ONCE))
-    sides = [splits(messages[part].to_pylist(), subjects[part].to_pylist(), share) for part in parts]
-    return pa.chunked_array(sides, pa.string())
+def _sides(subjects: Any, prompts: Any, said: Any, messages: Any, share: float) -> Any:
+    """The side of each row: hashed once for a subject and prompt, and some at a time, since as Python's strings prompts
+    take much room.
+    """
+    pairs = prompts.astype(np.int64) * (int(subjects.max()) + 1) + subjects
+    _, first, inverse = np.unique(pairs, return_index=True, return_inverse=True)
+    asked, names = messages.take(first), said.column("subject").take(first)
+    parts = (slice(begin, begin + AT_ONCE) for begin in range(0, len(first), AT_ONCE))
+    sides = [splits(asked[part].to_pylist(), names[part].to_pylist(), share) for part in parts]
+    return pa.chunked_array(sides, pa.string()).take(inverse)
 
 
-def _weights(said: Any, reply: Any, told: Joined, recipe: Recipe) -> Any:
+def _weights(subjects: Any, prompts: Any, said: Any, told: Joined, recipe: Recipe) -> Any:
     """(n,) what each saying counts: by criteria, by how far its subject agrees with others, and within the caps."""
-    subjects = codes_of(said.column("subject"))
-    prompts = codes_of(told.replies.column("messages"))[reply.to_numpy()]
     things, first = _judged(said, told)
     trusted = trust(subjects, things, first, recipe.agreement_prior, recipe.agreement_floor)
     weights = said.column("weight").to_numpy() * trusted[subjects]
