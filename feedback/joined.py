@@ -10,6 +10,7 @@ texts.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -66,9 +67,9 @@ def counting(source: Source, alias: str | None = None, since: float | None = Non
     found = standing(source.tables(COLUMNS, SAID))
     if since is not None:
         found = _each(found, lambda table, _: table.filter(pc.greater(table.column("time"), since)))
-    wanted = _asked_about(found)
+    wanted = set(_asked_about(found).to_pylist())
     parts = [
-        table.filter(pc.and_(_usable(table, alias), pc.is_in(table.column("response_id"), wanted)))
+        table.filter(pc.and_(_usable(table, alias), _among(table, wanted)))
         for table in source.tables(_KNOWN, ("response",))
     ]
     empty = pa.table({name: pa.array([], pa.string()) for name in _KNOWN[:3]})
@@ -93,14 +94,16 @@ def part(found: Standing, begin: int, end: int) -> Standing:
 
 def joined(source: Source, found: Standing, alias: str | None = None, prompts: int = 0) -> Joined:
     """``found`` with its texts, and the alias's ``prompts`` newest prompts, none of a reply that is left out."""
-    wanted = _asked_about(found)
+    wanted = set(_asked_about(found).to_pylist())
     taken = [pa.table({name: pa.array([], pa.string()) for name in _REPLIES})]
     asked: list[Any] = []
     for table in source.tables(_TEXTS, ("response",)):
         whole = table.filter(_whole(table))
-        taken.append(whole.filter(pc.is_in(whole.column("response_id"), wanted)).select(_REPLIES))
+        taken.append(whole.filter(_among(whole, wanted)).select(_REPLIES))
         if prompts:
-            asked = [_last_asked([*asked, whole.filter(_usable(whole, alias))], prompts)]
+            asked.append(_last_asked([whole.filter(_usable(whole, alias))], prompts))
+            if sum(len(one) for one in asked) > 2 * prompts:
+                asked = [_last_asked(asked, prompts)]
     replies, left_out = _replies(pa.concat_tables(taken).combine_chunks(), found.left_out)
     del taken
     votes = _about(found.votes, replies, {"response_id": "reply"})
@@ -111,7 +114,9 @@ def joined(source: Source, found: Standing, alias: str | None = None, prompts: i
         pairs=_two_replies(_about(found.pairs, replies, {"a": "a", "b": "b"}), replies),
         labels=_about(found.labels, replies, {"response_id": "reply"}),
         replies=replies,
-        prompts=_prompts(asked, left_out),
+        prompts=_prompts(_last_asked(asked, prompts), left_out)
+        if asked
+        else pa.chunked_array([], pa.string()),
     )
 
 
@@ -137,6 +142,12 @@ def _usable(table: Any, alias: str | None) -> Any:
     return stored if alias is None else pc.and_(stored, pc.equal(table.column("alias"), alias))
 
 
+def _among(table: Any, ids: AbstractSet[str]) -> Any:
+    """Which rows are of a response in ``ids``: a set that is made once, where Arrow would make one for each segment."""
+    names = table.column("response_id").to_pylist()
+    return pa.array(np.fromiter(map(ids.__contains__, names), bool, len(names)))
+
+
 def _whole(table: Any) -> Any:
     said = pc.and_(pc.not_equal(table.column("messages"), "[]"), pc.not_equal(table.column("text"), ""))
     return pc.and_(table.column("stored"), said)
@@ -159,10 +170,8 @@ def _last_asked(tables: Sequence[Any], most: int) -> Any:
     return asked.take(order[-most:])
 
 
-def _prompts(asked: Sequence[Any], left_out: Any) -> Any:
-    if not asked:
-        return pa.chunked_array([], pa.string())
-    messages = asked[0].column("messages")
+def _prompts(asked: Any, left_out: Any) -> Any:
+    messages = asked.column("messages")
     return messages.filter(pc.invert(pc.is_in(messages, left_out)))
 
 
