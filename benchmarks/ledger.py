@@ -7,7 +7,7 @@ under its Idempotency-Key until it is confirmed, change some and take some back.
 random moments, and besides, by mode: `frozen`, the store gets no turn for 60 s; `full`, the disk under the journal, the
 spool and the archive is full for a while, three times (a small tmpfs: root alone may mount it); `torn`, gateways are
 killed while they spool and the spool ends in half a line. Then everything is started again, and the checker reads both
-sides. `--keep` adds the rows to the figures on disk, so that a long run can be made in parts.
+sides. `--keep` adds each row to the figures on disk, so that a long run can be made in parts.
 """
 
 from __future__ import annotations
@@ -107,21 +107,22 @@ def _stuff(descriptor: int, size: int) -> None:
 
 
 def tear(house: House, seconds: float, times: int = 3) -> None:
-    """While the store is down gateways are killed, and the spool ends in half a line."""
+    """While the store is down and votes are spooled, gateways are killed, and the spool ends in half a line."""
 
     def half() -> None:
         with (house.data / "spool" / "events.spool").open("ab") as file:
             file.write(b'0badc0de {"kind":"vote","event_id":"ev-torn","time":1')
 
+    def with_the_store_down() -> None:
+        while house.spool.empty and not house.ended.wait(0.05):
+            pass
+        for name in GATEWAYS:
+            house.restart(name, 0.0, half)
+
     for _ in range(times):
         if house.ended.wait(seconds):
             return
-        down = threading.Thread(target=house.restart, args=("redis", seconds), daemon=True)
-        down.start()
-        house.ended.wait(seconds / 2)
-        for name in GATEWAYS:
-            house.restart(name, 0.0, half)
-        down.join(120)
+        house.restart("redis", 0.0, with_the_store_down)
 
 
 def besides(mode: str, house: House, frozen_seconds: float, seconds: float) -> Callable[[], None]:
@@ -138,7 +139,7 @@ def befall(
     house: House, served: Sequence[tuple[str, str]], rate: float, faults: Sequence[Callable[[], None]]
 ) -> Told:
     """Everybody votes while the faults happen; then all runs again and nothing waits."""
-    threads = [threading.Thread(target=one, daemon=True) for one in faults]
+    threads = [threading.Thread(target=one, daemon=True) for one in (*faults, house.watch)]
     for thread in threads:
         thread.start()
     told = asyncio.run(Voters(house.urls, rate).run(served))
@@ -189,16 +190,17 @@ def run(arguments: Sequence[str]) -> list[Row]:
     parser.add_argument("--frozen", type=float, default=60.0, help="seconds the store is frozen")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", action="store_true", help="add the rows to the figures on disk")
-    told, began = parser.parse_args(arguments), time.monotonic()
-    rows = []
+    told, rows = parser.parse_args(arguments), []
     for mode in told.modes:
+        began = time.monotonic()
         rows.append(
             measure(mode, told.votes, told.kills, told.rate, seed=told.seed, frozen_seconds=told.frozen)
         )
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    if told.keep:
-        former = load("ledger")
-        save("ledger", [*(former.rows if former else []), *rows], began - (former.seconds if former else 0.0))
+        if told.keep:
+            former = load("ledger")
+            kept = former.rows if former else []
+            save("ledger", [*kept, rows[-1]], began - (former.seconds if former else 0.0))
     return rows
 
 

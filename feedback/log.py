@@ -1,8 +1,8 @@
 """The event log on a Redis-protocol server: one stream, and small indexes kept in the same atomic step.
 
 One script writes one event: it refuses a repeat by event id, appends to the stream and updates the
-indexes, all or nothing. A group of events is one pipeline: one round trip, one fsync (the server runs
-``appendfsync always``, so that what it has answered is on disk).
+indexes, all or nothing. A group of events is one pipeline: one round trip, one fsync; ``flushed`` sees to it
+that what the server has answered is on its disk.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from feedback.erasing import FILLER, Eraser, decoded, entries_with, order, respo
 from feedback.errors import InvalidRecord
 from feedback.events import Event, Report, Vote, decode, encode, kind_of
 from feedback.facts import FORGOTTEN_SECONDS, arm_counts, facts_of, mark_of
+from feedback.flushed import Flushed
 from feedback.ids import feedback_id
 from feedback.protocols import Appended, ArmCounts, Backlog, Entry, ResponseSummary
 from feedback.store import Durability, durability, translated
@@ -50,6 +51,7 @@ class RedisEventLog:
     def __init__(self, client: redis.Redis, response_life_seconds: float = 30 * 86400.0) -> None:
         self._client: Any = client  # redis-py's stubs offer str and bytes for every answer; ours are bytes
         self._life = max(1, int(response_life_seconds))
+        self._flushed = Flushed(client)
         self._append = client.register_script(_APPEND)
         self._ack = client.register_script(_ACK)
         self._eraser = Eraser(client)
@@ -78,10 +80,14 @@ class RedisEventLog:
                 pipe.execute_command(
                     "EVALSHA", self._append.sha, 0, kind_of(event), event.event_id, encode(event), facts
                 )
+            waits = self._flushed.add_wait(pipe)
             replies = pipe.execute(raise_on_error=False)
+        flushed = replies.pop() if waits else None
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
+        if waits:
+            self._flushed.check(flushed)
         return list(replies)
 
     def claim(self, consumer: str, count: int, idle_seconds: float = 60.0) -> list[Entry]:

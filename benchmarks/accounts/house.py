@@ -100,6 +100,17 @@ class House:
             self.ended.wait(seconds)
             os.kill(self._children[name].pid, signal.SIGCONT)
 
+    def watch(self) -> None:
+        """Start what ended by itself, as a store does whose disk is full, until there are no more faults."""
+        while not self.ended.wait(0.5):
+            for name in NAMES:
+                if self._children[name].poll() is not None and self._busy[name].acquire(blocking=False):
+                    try:
+                        if self._children[name].poll() is not None:
+                            self.start(name)
+                    finally:
+                        self._busy[name].release()
+
     def mend(self) -> None:
         """No more faults; what does not run is started."""
         self.ended.clear()

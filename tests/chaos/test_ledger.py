@@ -10,8 +10,8 @@ from benchmarks.ledger import WRONG, measure
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
 def test_every_acknowledged_vote_is_in_the_batch_once_whatever_was_killed() -> None:
-    row = measure("torn", votes=300, kills=4, rate=60.0, seed=5)
+    row = measure("torn", votes=300, kills=3, rate=60.0, seed=5)
     assert row["acknowledged"] > 300, "some were changed"
-    assert row["kills"] >= 4
+    assert row["kills"] >= 3, "the store and both gateways, at least"
     assert row["spooled"] > 0, "the store was down"
     assert {name: row[name] for name in WRONG} == dict.fromkeys(WRONG, 0)

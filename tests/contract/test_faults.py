@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,6 +20,7 @@ import redis
 
 from feedback import keys
 from feedback.errors import StoreUnavailable
+from feedback.events import Event
 from feedback.log import RedisEventLog
 from feedback.store import connect
 from tests.contract.making import in_arm, response, vote
@@ -49,7 +51,8 @@ def fill(log: RedisEventLog, acknowledged: list[str]) -> None:
 def test_a_frozen_server_is_unavailable_and_what_it_was_sent_is_logged_once_after_all(
     tmp_path: Path,
 ) -> None:
-    said = [response("r1"), vote("r1", "up", 2.0)]
+    voted = vote("r1", "up", 2.0)
+    said: list[Event] = [response("r1"), voted]
     with valkey_server(tmp_path) as (url, server):
         log = RedisEventLog(connect(url, timeout_seconds=0.3))
         log.append([response("r0")])
@@ -61,7 +64,7 @@ def test_a_frozen_server_is_unavailable_and_what_it_was_sent_is_logged_once_afte
         assert 0.3 <= waited < 0.3 * 2, "a silent server is asked once"
         wait_until(lambda: connect(url).xlen(keys.EVENTS) == 3, 10, "what lay in the socket")
         assert [one.status for one in log.append(said)] == ["repeat", "repeat"]
-        assert logged(url) == ["r0", "r1", said[1].event_id]
+        assert logged(url) == ["r0", "r1", voted.event_id]
         assert log.votes_total("heed") == 1
 
 
@@ -146,3 +149,59 @@ def test_a_server_that_is_loading_is_unavailable(store: redis.Redis, monkeypatch
     monkeypatch.setattr(redis.client.Pipeline, "execute", loading)
     with pytest.raises(StoreUnavailable, match="BusyLoading"):
         RedisEventLog(store).append([response("r1")])
+
+
+def waits(client: redis.Redis) -> int:
+    """How often the server was asked to wait for its disk."""
+    return int(client.info("commandstats").get("cmdstat_waitaof", {}).get("calls", 0))
+
+
+@pytest.mark.parametrize(
+    ("appendfsync", "asked"), [("always", 0), ("everysec", 1)], ids=["always", "everysec"]
+)
+def test_a_server_that_answers_before_its_disk_has_it_is_waited_for(
+    store: redis.Redis, appendfsync: str, asked: int
+) -> None:
+    before = waits(store)
+    store.config_set("appendfsync", appendfsync)
+    try:
+        log = RedisEventLog(store)
+        assert [one.status for one in log.append([response("r1"), vote("r1", "up", 2.0)])] == ["new", "new"]
+    finally:
+        store.config_set("appendfsync", "always")
+    assert waits(store) - before == asked
+    assert store.xlen(keys.EVENTS) == 2
+
+
+def test_a_disk_that_does_not_confirm_is_an_unavailable_store(
+    store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unconfirmed(pipe: redis.client.Pipeline, **how: Any) -> list[Any]:
+        *replies, _ = execute(pipe, **how)
+        return [*replies, [0, 0]]  # WAITAOF's answer when its time is up
+
+    execute = redis.client.Pipeline.execute
+    store.config_set("appendfsync", "everysec")
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(redis.client.Pipeline, "execute", unconfirmed)
+            with pytest.raises(StoreUnavailable, match="did not confirm"):
+                RedisEventLog(store).append([response("r1")])
+    finally:
+        store.config_set("appendfsync", "always")
+    assert [one.status for one in RedisEventLog(store).append([response("r1")])] == ["repeat"]
+
+
+def test_a_server_without_a_journal_is_told_of_once_and_taken_as_it_is(
+    store: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.config_set("appendonly", "no")
+    try:
+        log = RedisEventLog(store)
+        for number in range(2):
+            assert [one.status for one in log.append([response(f"r{number}")])] == ["new"]
+    finally:
+        store.config_set("appendonly", "yes")
+    assert [record.message for record in caplog.records] == [
+        "the store does not promise that votes are on its disk: appendonly or appendfsync is no"
+    ]

@@ -52,15 +52,17 @@ def test_starts_tell_medians_and_the_worst_of_what_is_left_behind() -> None:
 
 def test_votes_stand_beside_the_bare_store_for_each_number_of_clients() -> None:
     rows: list[Row] = [
-        {"way": "gateway", "clients": 32, "per_second": 900.0},
+        {"way": "gateway", "clients": 32, "per_second": 900.0, "p99_ms": 20.4},
         {"way": "bare XADD", "clients": 32, "per_second": 9000.4},
         {"way": "gateway", "clients": 1, "per_second": 300.6},
         {"way": "bare XADD", "clients": 1, "per_second": 3000.0},
+        {"way": "gateway, store away", "clients": 32, "per_second": 800.0, "p99_ms": 30.0},
     ]
     figures = votes.figures(rows)
     assert told(figures) == [
         ("301", "bare XADD, same store, asked from Python: 3000"),
-        ("900", "bare XADD, same store, asked from Python: 9000"),
+        ("900, p99 20 ms", "bare XADD, same store, asked from Python: 9000"),
+        ("800, p99 30 ms", ""),
     ]
     assert "1 client" in figures[0].what
     assert "32 clients" in figures[1].what
