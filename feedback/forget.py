@@ -80,6 +80,15 @@ def carry_out(stores: Stores) -> list[Receipt]:
 
 
 def _pass(receipt: Receipt, stores: Stores) -> None:
+    if "subject" in receipt:
+        _clean(receipt, stores)
+    if "subject" not in receipt:
+        _journal(receipt, stores.log)
+    stores.registry.put_receipt(receipt)
+
+
+def _clean(receipt: Receipt, stores: Stores) -> None:
+    """Every store but the journal; at the end the receipt names nobody any more."""
     subject, before, clean = receipt["subject"], receipt["requested"], receipt["stores"]
     if "upto" not in receipt:
         receipt["adapters"] = stores.learnt(subject)
@@ -96,12 +105,11 @@ def _pass(receipt: Receipt, stores: Stores) -> None:
         for name, drop in stores.others.items():
             if not clean.get(name):
                 clean[name] = None if drop(subject, before) is False else time.time()
-        _log(receipt, stores.log)
-    if all(clean.values()):
-        receipt["status"] = "done"
-        for private in ("subject", "upto", "rewriting"):
-            receipt.pop(private, None)
-    stores.registry.put_receipt(receipt)
+        if not clean.get("log") and stores.log.gone(receipt["upto"]):
+            clean["log"] = time.time()
+    if all(when for name, when in clean.items() if name != "journal"):
+        del receipt["subject"], receipt["upto"]
+        stores.registry.put_receipt(receipt)
 
 
 def _out_of_the_archive(subject: str, before: float, stores: Stores) -> None:
@@ -116,15 +124,16 @@ def _out_of_the_archive(subject: str, before: float, stores: Stores) -> None:
     stores.archive.forget(subject, before)
 
 
-def _log(receipt: Receipt, log: EventLog) -> None:
-    """The server's memory keeps deleted entries for a while, and its journal until it is rewritten after that."""
-    clean = receipt["stores"]
-    if not clean.get("log"):
-        clean["log"] = time.time() if log.gone(receipt["upto"]) else None
-    if clean["log"] and not receipt.get("rewriting"):
+def _journal(receipt: Receipt, log: EventLog) -> None:
+    """The server's own file of what was written remembers what was deleted, and this receipt as it was, until it is
+    rewritten after all of that.
+    """
+    if not receipt.get("rewriting"):
         receipt["rewriting"] = log.rewrite()
-    elif clean["log"] and not clean.get("journal") and log.rewritten():
-        clean["journal"] = time.time()
+    elif log.rewritten():
+        receipt["stores"]["journal"] = time.time()
+        receipt["status"] = "done"
+        del receipt["rewriting"]
 
 
 def archived(log: EventLog, archive: Archive, entries: Sequence[Entry]) -> None:
