@@ -3,12 +3,12 @@
 First who goes together, blind to what they say: two subjects with n and m judged replies share about λ = n·m·q of
 them, q = Σ d(d − 1) / (Σ d)² over replies judged by d subjects; a pair is an edge when P(X ≥ shared),
 X ~ Poisson(λ), is small. A class that works on one sheet goes together as well. So, second, of each group
-that edges make, the replies judged by m ≥ 2 of it are looked at. For people who see quality with noise the ups are
-beta-binomial, with the group's own up-rate μ and the correlation ρ that others have on one reply (from their pairs'
-agreement A = 1 − 2μ(1 − μ)(1 − ρ)); for a group that follows one line, which is up for a share μ of replies, each
-says so but for one in twelve. The product of the likelihood ratios is an e-value: where all judge alone it exceeds
-1/α with a chance of at most α, by Markov's inequality (V. Vovk, R. Wang, Ann. Statist. 49, 2021). Since groups are
-made without a look at the ratings, only their number has to be corrected for.
+that edges make, the replies judged by m ≥ 2 of it and by few others are looked at. For people who see quality with
+noise the ups are beta-binomial, with the group's own up-rate μ and the correlation ρ that others have on one reply
+(from their pairs' agreement A = 1 − 2μ(1 − μ)(1 − ρ)); for a group that follows one line, which is up for a share μ
+of replies, each says so but for one in twelve. The product of the likelihood ratios is an e-value: where all judge
+alone it exceeds 1/α with a chance of at most α, by Markov's inequality (V. Vovk, R. Wang, Ann. Statist. 49, 2021).
+Since groups are made without a look at the ratings, only their number has to be corrected for.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ SHARED = 3  # replies, at least
 BOUND = 0.4  # share of its group that a member has edges to
 DISSENT = 0.08  # share of its votes in which a group that follows one line does not
 ALIKE = 0.8  # share of one thumb on a reply that is told as alike
-LEVEL = 1e-3
+OWN = 1 / 3  # share of the votes on a reply with which it counts as the group's
+LEVEL = 1e-2
 SLOW = 4 * 86400.0  # seconds
 
 
@@ -87,7 +88,8 @@ def _agreement(sayings: Sayings, spoke: Ints, group: Ints) -> tuple[Ints, float,
     things = int(sayings.item.max()) + 1
     ups = np.bincount(sayings.item[mine[sayings.side[mine] > 0]], minlength=things)
     judged = np.bincount(sayings.item[mine], minlength=things)
-    common = (judged >= 2) & (np.bincount(sayings.item[spoke], minlength=things) <= CROWD)
+    every = np.bincount(sayings.item[spoke], minlength=things)
+    common = (judged >= 2) & (every <= CROWD) & (judged >= OWN * every)
     rows = mine[common[sayings.item[mine]]]
     if not len(rows):
         return rows, 1.0, 0, 0
