@@ -82,12 +82,34 @@ local function tally(said, sign, only)
   end
 end
 
+-- The responses of which something counts: of a vote that takes back, and of labels, none.
+local function spoken_of()
+  if present(facts.rating) then return {facts.response_id} end
+  local about = {}
+  for _, group in ipairs(present(facts.ranking) and facts.ranking or {}) do
+    for _, id in ipairs(group) do about[#about + 1] = id end
+  end
+  return about
+end
+
 -- A vote counts for its response's alias; one whose response is not known yet waits for it in `uncounted`.
 local function count(voice)
-  if not present(facts.rating) and not present(facts.ranking) then return end
-  local known = summary(present(facts.rating) and facts.response_id or facts.ranking[1][1])
+  local about = spoken_of()
+  if #about == 0 then return end
+  local known
+  for _, id in ipairs(about) do known = known or summary(id) end
   local alias = known and known.alias or facts.alias
   if present(alias) then call('HINCRBY', P .. 'votes', alias, 1) else call('HINCRBY', voice, 'uncounted', 1) end
+end
+
+-- Notes for each response that is spoken of and not known yet which voice waits for it.
+local function await()
+  for _, id in ipairs(spoken_of()) do
+    if not summary(id) then
+      call('SADD', P .. 'awaited:' .. short(id), facts.feedback_id)
+      call('EXPIRE', P .. 'awaited:' .. short(id), facts.life)
+    end
+  end
 end
 
 -- Answers the status, and whether the event belongs into the stream.
@@ -115,6 +137,7 @@ local function say()
     call('HSET', voice, 'body', body, 'said', mark, 'time', facts.time, 'confirmed', facts.time, 'facts', facts.tally)
     tally(facts, 1)
     count(voice)
+    await()
   end
   for _, key in ipairs({voice, history, spoken}) do call('EXPIRE', key, facts.life) end
   return old[1] and 'changed' or 'new', not (late and time >= stood)
@@ -150,7 +173,8 @@ local function respond()
   call('LTRIM', mine, 0, 999)
   call('EXPIRE', mine, facts.life)
   if present(facts.experiment) then expose() end
-  for _, feedback_id in ipairs(facts.voices) do -- said before the response was known
+  local awaited = P .. 'awaited:' .. short(facts.response_id)
+  for _, feedback_id in ipairs(call('SMEMBERS', awaited)) do -- said before the response was known
     local voice = P .. 'voice:' .. feedback_id
     local said, waiting = unpack(call('HMGET', voice, 'facts', 'uncounted'))
     if said then tally(cjson.decode(said), 1, facts.response_id) end
@@ -159,6 +183,7 @@ local function respond()
       call('HDEL', voice, 'uncounted')
     end
   end
+  call('DEL', awaited)
 end
 
 if kind ~= 'response' and call('EXISTS', seen) == 1 then return 'repeat' end

@@ -10,7 +10,6 @@ import orjson
 
 from feedback.errors import InvalidRecord
 from feedback.events import Comparison, Event, Label, Report, Response, Vote
-from feedback.ids import feedback_id
 from feedback.protocols import ArmCounts, Entered, ResponseSummary
 
 SEEN_SECONDS = 7 * 86400  # how long a repeated event id is recognised
@@ -107,10 +106,11 @@ def facts_of(event: Event, life_seconds: int) -> dict[str, Any]:
     return facts | {"tally": orjson.dumps(counted).decode()}
 
 
-def voices_of(event: Response) -> list[str]:
-    """The ids under which the subject may have spoken about the response before it was logged."""
-    things = [event.response_id, *([event.comparison_id] if event.comparison_id else [])]
-    return [feedback_id(thing, event.subject) for thing in things]
+def spoken_of(event: Vote | Comparison | Label) -> list[str]:
+    """The responses of which the event counts something; of a vote that takes back, and of labels, none."""
+    if isinstance(event, Comparison):
+        return [name for group in event.ranking for name in group]
+    return [event.response_id] if isinstance(event, Vote) and event.rating is not None else []
 
 
 def _response_facts(event: Response) -> dict[str, Any]:
@@ -125,7 +125,6 @@ def _response_facts(event: Response) -> dict[str, Any]:
         "code": event.code,
         "tokens": event.completion_tokens,
         "duration": event.duration,
-        "voices": voices_of(event),
         "shares": [[arm, share, entry_field(shares, arm)] for arm, share in shares.items()] or None,
     }
 

@@ -48,6 +48,13 @@ def response(response_id: str) -> str:
     return f"{P}:response:{response_id.removeprefix(RESPONSE)}"
 
 
+def awaited(response_id: str) -> str:
+    """(lua) Set of the feedback ids that spoke of a response before it was known; until it is, at most as long as votes
+    are taken; log.
+    """
+    return f"{P}:awaited:{response_id.removeprefix(RESPONSE)}"
+
+
 def voice(feedback_id: str) -> str:
     """(lua) Hash {body, said, time, confirmed, facts, uncounted}: what stands, with sha1 of what was said and what
     experiments count of it; as long as votes are taken; log writes, gateway reads.

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from feedback.events import Comparison, Event, Label, Report, Response, Vote
-from feedback.facts import HISTORY, SUBJECT_RESPONSES, check_times, mark_of, said, summary_of, voices_of
+from feedback.facts import HISTORY, SUBJECT_RESPONSES, check_times, mark_of, said, spoken_of, summary_of
 from feedback.ids import feedback_id
 from feedback.protocols import Appended, ArmCounts, Backlog, Entry, ResponseSummary
 from feedback.texts import belongs
@@ -48,6 +48,9 @@ class MemoryEventLog:
         self._responses: dict[str, ResponseSummary] = {}
         self._subjects: defaultdict[str, list[str]] = defaultdict(list)
         self._reports: dict[str, Report] = {}
+        self._awaited: defaultdict[str, set[str]] = defaultdict(
+            set
+        )  # response id → who spoke of it too early
         self._votes: defaultdict[str, int] = defaultdict(int)
         self._forgotten: dict[str, float] = {}
         self._totals = Totals(self._responses.get)
@@ -96,11 +99,14 @@ class MemoryEventLog:
 
     def _stand(self, voice: _Voice, event: Spoken) -> None:
         self._totals.tally(event, 1)
-        if isinstance(event, Label) or (isinstance(event, Vote) and event.rating is None):
+        about = spoken_of(event)
+        if not about:
             return
-        response_id = event.response_id if isinstance(event, Vote) else event.ranking[0][0]
-        known = self._responses.get(response_id)
-        alias = known.alias if known else event.alias
+        for name in about:
+            if name not in self._responses:
+                self._awaited[name].add(event.feedback_id)
+        known = [self._responses[name].alias for name in about if name in self._responses]
+        alias = known[0] if known else event.alias
         if alias is None:
             voice.uncounted += 1
         else:
@@ -112,7 +118,7 @@ class MemoryEventLog:
             :SUBJECT_RESPONSES
         ]
         self._totals.expose(event)
-        for fid in voices_of(event):
+        for fid in self._awaited.pop(event.response_id, set()):
             voice = self._voices.get(fid)
             if voice is not None:
                 self._totals.tally(voice.standing, 1, only=event.response_id)

@@ -43,7 +43,9 @@ def comparison(
 ) -> Comparison:
     """Ranked groups of response ids, best first."""
     defaults: dict[str, Any] = {"event_id": f"ev-{next(_numbers)}", "feedback_id": feedback_id(on, subject)}
-    return Comparison(ranking=groups, time=time, subject=subject, comparison_id=on, **{**defaults, **fields})
+    return Comparison(
+        ranking=groups, time=time, subject=subject, **{"comparison_id": on, **defaults, **fields}
+    )
 
 
 def label(on: str, labels: dict[str, float], time: float, subject: str = "rater") -> Label:

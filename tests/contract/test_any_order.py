@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from feedback.events import Comparison, Event, Label, Report, Response, Vote
-from feedback.facts import HISTORY, said
+from feedback.facts import HISTORY, said, spoken_of
 from feedback.ids import feedback_id
 from feedback.log import RedisEventLog
 from feedback.memory import MemoryEventLog
@@ -21,7 +21,6 @@ from tests.contract.making import EVEN, comparison, in_arm, label, report, vote
 
 NAMES = [f"r{n}" for n in range(4)]
 SUBJECTS = ["s1", "s2"]
-ALIASES = {"r0": "heed", "r1": "heed", "r2": "heed", "r3": "support"}
 names, subjects = st.sampled_from(NAMES), st.sampled_from(SUBJECTS)
 times = st.integers(1, 12).map(float)  # few, so that many come late and some are the same
 rankings = st.permutations(NAMES).flatmap(
@@ -45,7 +44,13 @@ class Model:
         self.stands: dict[str, tuple[Any, float]] = {}  # the saying and when it was last confirmed
         self.responses: dict[str, Response] = {}
         self.reports: dict[str, Report] = {}
-        self.counted: list[tuple[str | None, str]] = []  # alias as it was known, and the response it is about
+        self.votes_total = (
+            0  # sayings that count: when a response that they speak of is known, and so its alias
+        )
+        self.uncounted: defaultdict[str, int] = defaultdict(int)  # by voice
+        self.awaited: defaultdict[str, set[str]] = defaultdict(
+            set
+        )  # by response, the voices that came too early
         self.streamed: list[str] = []
 
     def append(self, event: Event) -> str:
@@ -54,6 +59,7 @@ class Model:
         status, streams = "new", True
         if isinstance(event, Response):
             self.responses[event.response_id] = event
+            self.votes_total += sum(self.uncounted.pop(voice, 0) for voice in self.awaited[event.response_id])
         elif isinstance(event, Report):
             self.reports[event.report_id] = event
         else:
@@ -76,12 +82,16 @@ class Model:
             return status, event.time < stood[0].time
         self.stands[event.feedback_id] = (event, event.time)
         if isinstance(event, Comparison) or (isinstance(event, Vote) and event.rating is not None):
-            self.counted.append((event.alias, first_of(event)))
+            self._count(event)
         return status, True
 
-    def votes_total(self, alias: str) -> int:
-        """A vote is its response's alias', whenever that becomes known."""
-        return sum(ALIASES[name] == alias for _, name in self.counted if name in self.responses)
+    def _count(self, event: Vote | Comparison) -> None:
+        for name in set(spoken_of(event)) - self.responses.keys():
+            self.awaited[name].add(event.feedback_id)
+        if self.responses.keys() & spoken_of(event):
+            self.votes_total += 1
+        else:
+            self.uncounted[event.feedback_id] += 1
 
     def latest(self, name: str, subject: str) -> Vote | None:
         stood = self.stands.get(feedback_id(name, subject))
@@ -97,10 +107,6 @@ class Model:
             and self.responses[stood.response_id].arm == arm
         ]
         return found.count("up"), found.count("down")
-
-
-def first_of(event: Vote | Comparison) -> str:
-    return event.response_id if isinstance(event, Vote) else event.ranking[0][0]
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -124,30 +130,23 @@ class AnyOrder(RuleBasedStateMachine):
         for name, log in self.logs.items():
             assert [one.status for one in log.append(events)] == expected, name
 
-    def may(self, subject: str, *about: str) -> bool:
-        """A vote may come before its response, from whom it was served to; what names others comes after them."""
-        return all(name in self.model.responses for name in about) or (len(about) == 1 and subject == "s1")
-
     @rule(name=names)
     def is_served(self, name: str) -> None:
         arm = "control" if name in {"r0", "r3"} else "candidate"
         if name not in self.model.responses:
-            self.tell(in_arm(name, arm, "s1", alias=ALIASES[name], time=1.0, arm_shares=EVEN))
+            self.tell(in_arm(name, arm, "s1", time=1.0, arm_shares=EVEN))
 
     @rule(name=names, subject=subjects, rating=st.sampled_from(["up", "down", None]), time=times)
     def votes(self, name: str, subject: str, rating: Any, time: float) -> None:
-        if self.may(subject, name):
-            self.tell(vote(name, rating, time, subject))
+        self.tell(vote(name, rating, time, subject))
 
     @rule(name=names, subject=subjects, comment=st.sampled_from(["why", "é"]), time=times)
     def votes_with_words(self, name: str, subject: str, comment: str, time: float) -> None:
-        if self.may(subject, name):
-            self.tell(vote(name, "up", time, subject, comment=comment))
+        self.tell(vote(name, "up", time, subject, comment=comment))
 
     @rule(ranking=rankings, about=st.sampled_from(["c1", "c2"]), subject=subjects, time=times)
     def ranks(self, ranking: Any, about: str, subject: str, time: float) -> None:
-        if self.may(subject, *(name for group in ranking for name in group)):
-            self.tell(comparison(*ranking, on=about, subject=subject, time=time))
+        self.tell(comparison(*ranking, on=about, subject=subject, time=time))
 
     @rule(name=names, subject=subjects, value=st.sampled_from([0.0, 0.5, 1.0]), time=times)
     def labels(self, name: str, subject: str, value: float, time: float) -> None:
@@ -192,8 +191,7 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def what_is_told_is_the_models(self) -> None:
         for log in getattr(self, "logs", {}).values():
-            for alias in ("heed", "support"):
-                assert log.votes_total(alias) == self.model.votes_total(alias)
+            assert log.votes_total("heed") == self.model.votes_total
             for name in NAMES:
                 assert (log.response(name) is not None) == (name in self.model.responses)
                 for subject in SUBJECTS:

@@ -195,6 +195,19 @@ def test_a_vote_that_comes_before_its_response_is_counted_when_that_comes(log: E
     assert log.votes_total("heed") == 3
 
 
+def test_a_ranking_that_comes_before_its_responses_counts_once_and_in_both_arms_when_they_come(
+    log: EventLog,
+) -> None:
+    log.append([comparison(("a",), ("b",), on="a+b", comparison_id=None)])
+    log.append([in_arm("a", "control", "s1")])
+    assert (log.votes_total("heed"), log.counts("exp")["control"].compared) == (1, 0)
+    log.append([in_arm("b", "candidate", "s1")])
+    counts = log.counts("exp")
+    assert log.votes_total("heed") == 1
+    assert (counts["control"].wins, counts["control"].compared) == (1.0, 1)
+    assert (counts["candidate"].wins, counts["candidate"].compared) == (0.0, 1)
+
+
 def test_open_reports_are_those_without_a_verdict(log: EventLog) -> None:
     log.append([report("rp-1", "r1", 3.0), report("rp-2", "r2", 2.0)])
     log.append([report("rp-1", "r1", 4.0, verdict="dismissed")])

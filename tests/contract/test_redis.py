@@ -243,7 +243,16 @@ def test_everything_written_stands_in_the_list_of_keys(store: redis.Redis) -> No
     registry.acquire("train", "w", 60)
     registry.put_receipt({"id": "fr-1", "requested": 1.0})
     listed = [value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)]
-    makers = [keys.seen, keys.response, keys.voice, keys.history, keys.subject, keys.spoken, keys.counts]
+    makers = [
+        keys.seen,
+        keys.awaited,
+        keys.response,
+        keys.voice,
+        keys.history,
+        keys.subject,
+        keys.spoken,
+        keys.counts,
+    ]
     makers += [keys.entered, keys.tallies, keys.engine, keys.loop, keys.lease, keys.fence, keys.forgotten]
     patterns = [maker("*") for maker in makers] + [keys.exposed("*", "*"), *listed]
     expressions = [re.compile(re.escape(pattern).replace(r"\*", "[^:]+")) for pattern in patterns]
