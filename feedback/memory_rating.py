@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from feedback.rating import MOST_ITEMS, Item, Offer
+from feedback.rating import MOST_ITEMS, Item, Offer, goes_on, ranked
 
 
 class MemoryRatingQueue:
@@ -21,10 +21,14 @@ class MemoryRatingQueue:
         self._seen: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         self._notes: dict[str, tuple[Offer, float]] = {}  # about → offer, until
 
-    def fill(self, alias: str, items: Sequence[Item]) -> None:
+    def fill(self, alias: str, items: Sequence[Item], overlap: int) -> None:
         with self._lock:
-            kept = sorted(items, key=lambda item: -item.doubt)[:MOST_ITEMS]
-            self._items[alias] = {item.id: item for item in kept}
+            begun = []
+            for item in self._items[alias].values():
+                untils = self._offers[alias, item.id].values()
+                if goes_on(len(untils), sum(map(math.isinf, untils)), overlap):
+                    begun.append(item)
+            self._items[alias] = {item.id: item for item in ranked(begun, items)}
 
     def add(self, alias: str, item: Item) -> Item:
         with self._lock:

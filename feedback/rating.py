@@ -42,12 +42,19 @@ class Item:
     doubt: float = 0.0  # how far the reward model's heads disagree about them; 0: not known
     author: str = ""  # pseudonym of who asked the prompt; empty: not known
 
+    @property
+    def name(self) -> str:
+        """Of the prompt and of these replies: what raters are compared on."""
+        texts = orjson.dumps([option.text for option in self.options])
+        return f"{self.id}-{hashlib.sha256(texts).hexdigest()[:8]}"
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:
     """An item as one rater was shown it."""
 
-    item: str
+    item: str  # its id
+    name: str  # see ``Item.name``
     rater: str
     options: Mapping[str, int]  # response id → the option's place in the item
 
@@ -59,8 +66,10 @@ class Offer:
 class RatingQueue(Protocol):
     """One queue an alias, shared by all gateways. Everything raises StoreUnavailable."""
 
-    def fill(self, alias: str, items: Sequence[Item]) -> None:
-        """These are the items now, whatever stood there; who saw what stays known."""
+    def fill(self, alias: str, items: Sequence[Item], overlap: int) -> None:
+        """These are the items now. What was begun stays as it is, until ``overlap`` raters have answered: they are to
+        be asked the same. Who saw what stays known.
+        """
 
     def add(self, alias: str, item: Item) -> Item:
         """Put an item behind the others, unless one on the same prompt stands there already; returns what stands."""
@@ -120,3 +129,14 @@ def _parsed(data: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise InvalidRecord("item", f"is not JSON ({error})") from error
     return body
+
+
+def goes_on(offers: int, answers: int, overlap: int) -> bool:
+    """Whether an item was begun, and others are still to be asked the same."""
+    return offers > 0 and answers < overlap
+
+
+def ranked(begun: Sequence[Item], new: Sequence[Item]) -> list[Item]:
+    """What the queue holds: the most doubted of both; of one prompt what was begun."""
+    every = {item.id: item for item in (*new, *begun)}
+    return sorted(every.values(), key=lambda item: -item.doubt)[:MOST_ITEMS]

@@ -9,7 +9,7 @@ from typing import Any
 import redis
 
 from feedback import keys
-from feedback.rating import KEPT_SECONDS, MOST_ITEMS, Item, Offer, dump, item_of, offer_of
+from feedback.rating import KEPT_SECONDS, MOST_ITEMS, Item, Offer, dump, goes_on, item_of, offer_of, ranked
 from feedback.store import translated
 
 _TAKE = (Path(__file__).parent / "rating.lua").read_text()
@@ -22,14 +22,26 @@ class RedisRatingQueue:
         self._client: Any = client
         self._take: Any = client.register_script(_TAKE)
 
-    def fill(self, alias: str, items: Sequence[Item]) -> None:
-        kept = sorted(items, key=lambda item: -item.doubt)[:MOST_ITEMS]
-        with translated(), self._client.pipeline(transaction=True) as pipe:
-            pipe.delete(keys.ranking(alias), keys.items(alias))
-            if kept:
-                pipe.zadd(keys.ranking(alias), {item.id: item.doubt for item in kept})
-                pipe.hset(keys.items(alias), mapping={item.id: dump(item) for item in kept})
-            pipe.execute()
+    def fill(self, alias: str, items: Sequence[Item], overlap: int) -> None:
+        with translated():
+            stood = [item_of(data) for data in self._client.hgetall(keys.items(alias)).values()]
+            with self._client.pipeline(transaction=False) as pipe:
+                for item in stood:
+                    pipe.zcard(keys.offers(alias, item.id))
+                    pipe.zcount(keys.offers(alias, item.id), "+inf", "+inf")
+                counts = iter(pipe.execute())
+            begun = [
+                item
+                for item, n in zip(stood, zip(counts, counts, strict=True), strict=True)
+                if goes_on(*n, overlap)
+            ]
+            kept = ranked(begun, items)
+            with self._client.pipeline(transaction=True) as pipe:
+                pipe.delete(keys.ranking(alias), keys.items(alias))
+                if kept:
+                    pipe.zadd(keys.ranking(alias), {item.id: item.doubt for item in kept})
+                    pipe.hset(keys.items(alias), mapping={item.id: dump(item) for item in kept})
+                pipe.execute()
 
     def add(self, alias: str, item: Item) -> Item:
         with translated(), self._client.pipeline(transaction=True) as pipe:

@@ -34,6 +34,15 @@ class Rating(BaseModel):
 class Thresholds(Rating):
     """When a round starts, what counts in it, and what lets an adapter through."""
 
+    annotation_prompts: int = Field(
+        default=64,
+        ge=0,
+        le=500,
+        description="newest prompts of which raters are asked, by what it would tell",
+    )
+    annotation_replies: int = Field(
+        default=2, ge=2, le=5, description="replies to a prompt that raters are asked to compare, at most"
+    )
     round_min_votes: int = Field(
         default=50, ge=1, le=MOST, description="new votes that start a round at once"
     )

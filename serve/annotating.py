@@ -86,7 +86,7 @@ async def shown(gateway: Gateway, alias: str, item: Item, rater: str) -> dict[st
         for side, (name, place) in enumerate(zip(ids, order, strict=True))
     ]
     await asyncio.gather(*(gateway.writer.write(copy) for copy in copies))
-    offer = Offer(item.id, rater, dict(zip(ids, order, strict=True)))
+    offer = Offer(item.id, item.name, rater, dict(zip(ids, order, strict=True)))
     await _note(gateway, comparison_id or about(ids), offer)
     choices = [
         {
@@ -130,7 +130,7 @@ async def _fresh(
     if tells and await run_in_threadpool(gateway.rating.add, prompt.alias, item) == item:
         # else another rater was faster, and these two are no item
         told = {event.response_id: side for side, event in enumerate(events)}
-        await _note(gateway, comparison_id, Offer(item.id, rater, told))
+        await _note(gateway, comparison_id, Offer(item.id, item.name, rater, told))
     return _body(gateway, prompt.alias, item.messages, {**body, "comparison_id": comparison_id})
 
 

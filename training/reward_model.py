@@ -196,6 +196,13 @@ class RewardModel:
         """Scores of (prompt, reply) texts."""
         return self.score_seen(look(self.trunk, [self.trunk.tokens(m, reply) for m, reply in conversations]))
 
+    def opinions(self, conversations: Sequence[tuple[Sequence[Message], str]]) -> Tensor:
+        """(n, heads): what each head makes of (prompt, reply) texts, as logits: the difference of two replies to a
+        prompt is the log-odds that the head prefers the first.
+        """
+        seen = look(self.trunk, [self.trunk.tokens(m, reply) for m, reply in conversations])
+        return self.standard.apply(raw_features(self.trunk, seen)) @ self.heads.T
+
     def save(self, folder: Path) -> None:
         """``reward.safetensors``; scores are the same after ``load``."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,15 +15,17 @@ from feedback.archive import Archive
 from feedback.errors import LeaseLost, StoreUnavailable
 from feedback.lineage import note
 from feedback.protocols import AdapterRecord, AliasRecord, EventLog, Registry
+from feedback.rating import RatingQueue
 from training.attempts import lease_of, rest
 from training.batch_files import Batch, open_batch, read
 from training.batching import build
+from training.choosing import ask_raters
 from training.errors import BatchForgotten, NothingToLearn, RoundCancelled
 from training.forgotten import Forgotten
 from training.learning import Learned, learn
 from training.publish import Origin, publish
 from training.quarantine import Search
-from training.reward_model import RewardReport
+from training.reward_model import FILE, RewardModel, RewardReport
 from training.settings import TrainingSettings
 from training.status import Status
 from training.trunk import Trunk
@@ -99,9 +101,11 @@ class Round:
         alias: AliasRecord,
         token: int,
         heard: Callable[[], object] = lambda: None,
+        rating: RatingQueue | None = None,
     ) -> None:
         """``heard`` is told of every sign of work."""
         self.registry, self.log, self.alias, self.token = registry, log, alias, token
+        self.rating = rating  # what raters are asked; None: nobody asks
         self.settings = settings.overridden(alias.thresholds)
         self.status = Status(registry, alias.name, heard)
         self.archive = Archive(settings.archive_place)
@@ -136,7 +140,24 @@ class Round:
             outcome = Outcome(None, "nothing", str(error))
         ended = self._ended(batch.id, outcome)
         shutil.rmtree(work, ignore_errors=True)  # only now: a kill before this line must find the checkpoint
+        self._ask_raters(batch)
         return ended
+
+    def _ask_raters(self, batch: Batch) -> None:
+        """What raters are asked until the next round. The round is over: it is no worse when this fails."""
+        folder = self._rewards(batch)
+        if self.rating is None or not self.settings.annotation_prompts or not (folder / FILE).exists():
+            return
+        try:
+            trunk = trunk_of(self.settings.model_path, self.settings.training_threads)
+            model, served = RewardModel.load(trunk, folder), self._served()
+            count = ask_raters(self.rating, self.archive, self.alias.name, self.settings, model, served)
+            logger.info("raters of %s: %d prompts chosen", self.alias.name, count)
+        except Exception:
+            logger.exception("what raters of %s are asked stays as it was", self.alias.name)
+
+    def _rewards(self, batch: Batch) -> Path:
+        return self.settings.reward_models_dir / self.alias.name / batch.id
 
     def _work(self, batch: Batch) -> Path:
         """The folder of the batch's checkpoint. What former rounds left beside it goes."""
@@ -203,7 +224,7 @@ class Round:
             Path(served.path) if served else None,
             self.settings,
             work=work,
-            rewards=self.settings.reward_models_dir / self.alias.name / batch.id,
+            rewards=self._rewards(batch),
             seed=batch.votes,
             watcher=Watch(self.status, self.registry, self.alias.name, self.token, batch.id, forgotten),
         )

@@ -171,7 +171,7 @@ def train(alias_name: str) -> None:
                 return
             from training.rounds import Round  # torch: slow, so it comes under the lease
 
-            outcome = Round(registry, log, chosen, alias, token, silence.heard).run()
+            outcome = Round(registry, log, chosen, alias, token, silence.heard, rating_queue()).run()
             logger.info(
                 "round of %s: %s %s: %s", alias_name, outcome.verdict, outcome.adapter, outcome.reason
             )

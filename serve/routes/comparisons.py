@@ -91,7 +91,7 @@ async def prefer(body: ComparisonBody, request: Request, caller: ComparingCaller
         both_bad=body.preferred == "both_bad",
         comparison_id=body.comparison_id,
         preferred_side=body.preferred if isinstance(body.preferred, int) else None,
-        item=offer.item if offer else None,
+        item=offer.name if offer else None,
         order=offer.order(ranking) if offer else (),
         alias=await parts.alias_of(ranking[0][0]),
         reasons=tuple(body.reasons),

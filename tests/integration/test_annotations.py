@@ -49,7 +49,7 @@ def logged(store: redis.Redis, kind: type) -> list[Any]:
 async def test_the_most_doubted_pair_is_offered_blind_and_its_answer_names_the_options(
     up: Running, queue: RedisRatingQueue, store: redis.Redis
 ) -> None:
-    queue.fill("heed", [item("Name a bird."), item("Name a bird, quickly.", doubt=9.0)])
+    queue.fill("heed", [item("Name a bird."), item("Name a bird, quickly.", doubt=9.0)], 2)
     status, task = await following(up, "ann")
     assert (status, task["object"]) == (200, "annotation")
     assert task["messages"] == [{"role": "user", "content": "Name a bird, quickly."}]
@@ -65,7 +65,7 @@ async def test_the_most_doubted_pair_is_offered_blind_and_its_answer_names_the_o
     (told,) = [one.event for one in events if isinstance(one.event, Comparison)]
     first = TEXTS.index(left["message"]["content"])
     assert (told.item, told.order) == (
-        item_id(item("Name a bird, quickly.").messages),
+        item("Name a bird, quickly.").name,
         ((first,), (1 - first,)),
     )
     assert [copies[group[0]].text for group in told.ranking] == [TEXTS[first], TEXTS[1 - first]]
@@ -77,7 +77,7 @@ async def test_the_most_doubted_pair_is_offered_blind_and_its_answer_names_the_o
 async def test_more_than_two_replies_are_ranked_by_their_ids(
     up: Running, queue: RedisRatingQueue, store: redis.Redis, replies: int
 ) -> None:
-    queue.fill("heed", [item("Name a bird.", replies)])
+    queue.fill("heed", [item("Name a bird.", replies)], 2)
     _, task = await following(up, "ann")
     assert task["comparison_id"] is None
     assert len(task["choices"]) == replies
@@ -92,7 +92,7 @@ async def test_more_than_two_replies_are_ranked_by_their_ids(
 async def test_a_rater_may_label_and_vote_on_what_it_was_shown_and_nobody_else(
     up: Running, queue: RedisRatingQueue
 ) -> None:
-    queue.fill("heed", [item("Name a bird.")])
+    queue.fill("heed", [item("Name a bird.")], 2)
     _, task = await following(up, "ann")
     label = {"response_id": task["choices"][0]["response_id"], "labels": {"tone": 0.5}}
     assert (await up.call("POST", "/v1/labels", {**label, "user": "ann"}))[0] == 201
@@ -102,7 +102,7 @@ async def test_a_rater_may_label_and_vote_on_what_it_was_shown_and_nobody_else(
 async def test_the_alias_says_how_many_raters_see_a_prompt_and_for_how_long_it_waits(
     up: Running, queue: RedisRatingQueue
 ) -> None:
-    queue.fill("heed", [item("Name a bird.")])
+    queue.fill("heed", [item("Name a bird.")], 2)
     terms = {"thresholds": {"annotation_overlap": 1, "annotation_seconds": 0.5}}
     assert (await up.call("PATCH", "/v1/aliases/heed", terms))[0] == 200
     await asyncio.sleep(0.2)  # every gateway has read it
@@ -121,7 +121,7 @@ async def test_the_alias_says_how_many_raters_see_a_prompt_and_for_how_long_it_w
 async def test_two_gateways_and_many_raters_at_once_share_the_overlap(
     tmp_path: Path, up: Running, queue: RedisRatingQueue, valkey_url: str, fake: FakeEngine
 ) -> None:
-    queue.fill("heed", [item(f"Name bird {n}.") for n in range(5)])
+    queue.fill("heed", [item(f"Name bird {n}.") for n in range(5)], 2)
     async with running(tmp_path / "other", engines=[fake.url], redis_url=valkey_url) as other:
         asked = [
             following(gateway, f"rater-{n}") for n in range(8) for gateway in (up, other) for _ in range(3)

@@ -24,7 +24,7 @@ HOME = ROOT / ".venv" / "trainers"
 PYTHON = HOME / "bin" / "python"
 LOCK = ROOT / "locks" / "trainers.txt"
 PROGRAM = Path(__file__).parent / "programs" / "one_step.py"
-MOST_SECONDS = 240.0
+MOST_SECONDS = 540.0
 
 
 def made() -> Path:
