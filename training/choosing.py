@@ -153,10 +153,9 @@ def most_telling(opinions: Tensor, count: int) -> tuple[list[int], float]:
     reply that tells most against those chosen is added.
     """
     told = information(opinions[:, None] - opinions[None, :])
-    pairs = list(combinations(range(len(opinions)), 2))
-    chosen = list(max(pairs, key=lambda pair: float(told[pair[0], pair[1]])))
-    doubt = float(told[chosen[0], chosen[1]])
+    best = max((float(told[a, b]), -a, -b) for a, b in combinations(range(len(opinions)), 2))
+    chosen = [-best[1], -best[2]]
     while len(chosen) < min(count, len(opinions)):
         rest = [place for place in range(len(opinions)) if place not in chosen]
         chosen.append(max(rest, key=lambda place: float(told[place, chosen].sum())))
-    return chosen, doubt
+    return chosen, best[0]
