@@ -9,7 +9,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from deploy.commands import crowd, data, engines, launch, loop, products, quarantine
+from deploy.commands import crowd, data, engines, launch, loop, products, quarantine, raters
 
 app = typer.Typer(
     name="heed",
@@ -33,7 +33,7 @@ def everywhere(
         os.environ["HEED_DATA_DIR"] = str(data_dir)
 
 
-for commands in (launch, crowd, loop, products, engines, quarantine, data):
+for commands in (launch, crowd, loop, products, engines, quarantine, raters, data):
     commands.register(app)
 
 

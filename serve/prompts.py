@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from feedback.archive import Archive
 from feedback.events import Message, Report, Response
@@ -33,6 +39,18 @@ def archived_prompts(place: Path | str, alias: str, guidelines: str) -> list[Pro
         elif isinstance(event, Report):
             prompts.pop(event.response_id, None)
     return [prompt for prompt in list(prompts.values())[-NEWEST:][::-1] if prompt.messages]
+
+
+def texts_of(folder: Path, response_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Of those responses that are archived with their text: ``{"messages", "text"}`` by id."""
+    if not response_ids:
+        return {}
+    wanted, found = pa.array(sorted(response_ids), pa.string()), {}
+    for table in Archive(folder).tables(("response_id", "stored", "messages", "text"), ("response",)):
+        for row in table.filter(pc.is_in(table.column("response_id"), wanted)).to_pylist():
+            if row["stored"] and row["text"]:
+                found[row["response_id"]] = {"messages": orjson.loads(row["messages"]), "text": row["text"]}
+    return found
 
 
 def without(guidelines: str, messages: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -1,14 +1,18 @@
-"""The raters' queue: the next prompt with two to five responses, blind."""
+"""The raters' queue: the next prompt with two to five responses, blind; and how far raters agree."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 
 from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
 
+from serve.agreeing import agreement_of
 from serve.annotating import next_item
-from serve.auth import AnnotateCaller
-from serve.routes.parts import Parts, User, json_answer, limited_subject
+from serve.auth import PRODUCT, AnnotateCaller
+from serve.routes.parts import Parts, User, json_answer, limited_subject, listing
+from serve.schemas.feedback import RatersShown
 
 router = APIRouter(tags=["annotations"])
 
@@ -25,3 +29,12 @@ async def following(
     name = parts.table.alias(alias or parts.settings.default_alias).name
     rater = limited_subject(parts, caller, request, None, user)
     return json_answer(await next_item(parts, name, caller, rater, began))
+
+
+@router.get("/v1/annotations/raters", response_model=RatersShown, dependencies=[PRODUCT])
+async def raters(parts: Parts, alias: str | None = None) -> Response:
+    """Raters of an alias by how far they agree with the others, and Krippendorff's alpha over all of them."""
+    name = parts.table.alias(alias or parts.settings.default_alias).name
+    found = await run_in_threadpool(agreement_of, parts.settings.archive_dir, name)
+    told = {"alias": name, "alpha": found.alpha, "things": found.things, "shared": found.shared}
+    return json_answer({**listing([asdict(rater) for rater in found.raters]), **told})

@@ -15,6 +15,7 @@ from feedback.events import Label, Report
 from feedback.ids import feedback_id, new_event_id
 from serve.auth import PRODUCT, AnnotateCaller, ChatCaller
 from serve.gateway import Gateway
+from serve.prompts import texts_of
 from serve.routes.parts import Parts, json_answer, kept_too, limited_subject, listing
 from serve.saying import reused, said, say, say_once, verified
 from serve.schemas.base import Listing
@@ -67,8 +68,11 @@ async def report(body: ReportBody, request: Request, caller: ChatCaller, parts: 
 
 @router.get("/v1/reports", response_model=Listing, dependencies=[PRODUCT])
 def reports(parts: Parts, state: Literal["open", "all"] = "open") -> Response:
-    """Open reports, or with ``state=all`` every one."""
-    return json_answer(listing([_shown(one) for one in _reports(parts, state == "open")]))
+    """Open reports, or with ``state=all`` every one, with the prompt and the reply that each is about."""
+    found = _reports(parts, state == "open")
+    texts = texts_of(parts.settings.archive_dir, {one.response_id for one in found})
+    nothing = {"messages": None, "text": None}
+    return json_answer(listing([{**_shown(one), **texts.get(one.response_id, nothing)} for one in found]))
 
 
 @router.post("/v1/reports/{report_id}", response_model=ReportShown, dependencies=[PRODUCT])

@@ -140,7 +140,32 @@ class ReportShown(BaseModel):
     verdict: Literal["upheld", "dismissed"] | None = None
     alias: str | None = None
     time: float
+    messages: list[dict[str, str]] | None = (
+        None  # in lists, for who settles it; null: not archived, or not stored
+    )
+    text: str | None = None
     status: Literal["stored", "spooled"] = "stored"
+
+
+class RaterShown(BaseModel):
+    """One rater; ``agreement`` and ``reliability`` are null while nothing was shared with others."""
+
+    name: str
+    items: int
+    shared: int
+    agreement: float | None
+    reliability: float | None
+
+
+class RatersShown(BaseModel):
+    """Raters, the most reliable first; ``alpha`` is Krippendorff's, null while it cannot be told."""
+
+    object: Literal["list"] = "list"
+    data: list[RaterShown]
+    alias: str
+    alpha: dict[Literal["ordinal", "nominal"], float | None]
+    things: int
+    shared: int
 
 
 class MeShown(BaseModel):

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 import redis
 
+from feedback import keys
+from feedback.archive import Archive
 from feedback.events import Comparison, Response
 from feedback.log import RedisEventLog
 from feedback.rating import Item, Option, item_id
 from feedback.rating_queue import RedisRatingQueue
 from tests.gateways import fake, up
 from tests.unit.serve.fake_engine import FakeEngine
-from tests.unit.serve.running import Running, running
+from tests.unit.serve.running import Running, running, until
 
 __all__ = ["fake", "up"]
 TEXTS = ["Wren.", "A robin, I think.", "No idea.", "A stone.", "Seven."]
@@ -144,3 +146,52 @@ async def test_fresh_replies_become_an_item_that_the_next_rater_is_shown(
     assert texts[0] == texts[1]
     assert first["messages"] == second["messages"] == [{"role": "user", "content": "What is tea?"}]
     assert (await following(up, "eve"))[0] == 404
+
+
+def archived(up: Running, store: redis.Redis) -> None:
+    """What the worker does: all that was logged is in the archive."""
+    log = RedisEventLog(store)
+    entries = log.claim("test", 1000, 0.0)
+    Archive(up.gateway.settings.archive_dir).write(entries)
+    log.ack([entry.position for entry in entries])
+
+
+async def test_raters_are_told_by_how_far_they_agree_and_alpha_over_all(
+    up: Running, queue: RedisRatingQueue, store: redis.Redis
+) -> None:
+    _, nobody = await up.call("GET", "/v1/annotations/raters")
+    assert (nobody["data"], nobody["alpha"], nobody["things"]) == ([], {"ordinal": None, "nominal": None}, 0)
+    assert (await up.call("PATCH", "/v1/aliases/heed", {"thresholds": {"annotation_overlap": 3}}))[0] == 200
+    await until(lambda: up.gateway.table.alias("heed").thresholds)
+    queue.fill("heed", [item(f"Name bird {n}.") for n in range(4)], 3)
+    for rater in ("ann", "bob", "eve"):
+        for _ in range(4):
+            _, task = await following(up, rater)
+            wren = [one["message"]["content"] for one in task["choices"]].index("Wren.")
+            chosen = 1 - wren if rater == "eve" else wren  # whichever side it stands on
+            if rater == "ann" and task["messages"][0]["content"].endswith("3."):
+                chosen = 1 - wren
+            said = {"comparison_id": task["comparison_id"], "preferred": chosen, "user": rater}
+            assert (await up.call("POST", "/v1/comparisons", said))[0] == 201
+    archived(up, store)
+    status, told = await up.call("GET", "/v1/annotations/raters?alias=heed")
+    assert (status, told["things"], told["shared"]) == (200, 4, 4)
+    assert [one["agreement"] for one in told["data"]] == [0.5, 0.375, 0.125]
+    assert all(one["name"].startswith("rater-") and one["items"] == 4 for one in told["data"])
+    # By hand: of 24 ordered pairs 16 differ; 7 of 12 values are for the wren: 1 - 11 * 8 / (2 * 7 * 5).
+    assert told["alpha"]["nominal"] == pytest.approx(1 - 11 * 8 / 70)
+
+
+async def test_who_settles_a_report_sees_the_prompt_and_the_reply(up: Running, store: redis.Redis) -> None:
+    _, chat, _ = await up.chat(messages=[{"role": "user", "content": "What is tea?"}])
+    assert (await up.call("POST", "/v1/reports", {"response_id": chat["id"], "kind": "rude"}))[0] == 201
+    _, found = await up.call("GET", "/v1/reports")
+    assert [(one["text"], one["messages"]) for one in found["data"]] == [(None, None)]
+    await until(lambda: store.xlen(keys.EVENTS) == 2)
+    archived(up, store)
+    _, found = await up.call("GET", "/v1/reports")
+    (one,) = found["data"]
+    assert one["text"] == chat["choices"][0]["message"]["content"]
+    assert one["messages"] == [{"role": "user", "content": "What is tea?"}]
+    assert (await up.call("POST", f"/v1/reports/{one['id']}", {"verdict": "dismissed"}))[0] == 200
+    assert (await up.call("GET", "/v1/reports"))[1]["data"] == []

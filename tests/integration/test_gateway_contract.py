@@ -39,6 +39,7 @@ ROUTES = {
     "/v1/me": {"get", "delete"},
     "/v1/me/receipts/{receipt_id}": {"get"},
     "/v1/annotations/next": {"get"},
+    "/v1/annotations/raters": {"get"},
     "/v1/aliases": {"get", "post"},
     "/v1/aliases/{name}": {"get", "patch"},
     "/v1/adapters": {"get", "post"},

@@ -69,6 +69,7 @@ def test_every_command_of_the_contract_is_there(tmp_path: Path) -> None:
         ("keys", ("create", "list", "revoke")),
         ("batches", ("list", "rebuild")),
         ("feedback", ("export",)),
+        ("annotations", ("raters",)),
         ("train", ("now", "cancel")),
     ],
 )
