@@ -23,9 +23,9 @@ class Agreement:
     raters: Sequence[Rater]
 
 
-def agreement_of(folder: Path, alias: str) -> Agreement:
+def agreement_of(place: Path | str, alias: str) -> Agreement:
     """Reads the comparisons of the whole archive; what was said in the last seconds is not there yet."""
-    said = (entry.event for entry in Archive(folder).events(kinds=("comparison",)))
+    said = (entry.event for entry in Archive(place).events(kinds=("comparison",)))
     things = judgements(one for one in said if isinstance(one, Comparison) and one.alias == alias)
     shared = sum(len(told) > 1 for told in things.values())
     return Agreement({level: alpha(things, level) for level in LEVELS}, len(things), shared, raters(things))

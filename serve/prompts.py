@@ -41,7 +41,7 @@ def archived_prompts(place: Path | str, alias: str, guidelines: str) -> list[Pro
     return [prompt for prompt in list(prompts.values())[-NEWEST:][::-1] if prompt.messages]
 
 
-def texts_of(folder: Path, response_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+def texts_of(folder: Path | str, response_ids: Collection[str]) -> dict[str, dict[str, Any]]:
     """Of those responses that are archived with their text: ``{"messages", "text"}`` by id."""
     if not response_ids:
         return {}

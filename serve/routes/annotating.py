@@ -35,6 +35,6 @@ async def following(
 async def raters(parts: Parts, alias: str | None = None) -> Response:
     """Raters of an alias by how far they agree with the others, and Krippendorff's alpha over all of them."""
     name = parts.table.alias(alias or parts.settings.default_alias).name
-    found = await run_in_threadpool(agreement_of, parts.settings.archive_dir, name)
+    found = await run_in_threadpool(agreement_of, parts.settings.archive_place, name)
     told = {"alias": name, "alpha": found.alpha, "things": found.things, "shared": found.shared}
     return json_answer({**listing([asdict(rater) for rater in found.raters]), **told})

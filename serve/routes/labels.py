@@ -70,7 +70,7 @@ async def report(body: ReportBody, request: Request, caller: ChatCaller, parts: 
 def reports(parts: Parts, state: Literal["open", "all"] = "open") -> Response:
     """Open reports, or with ``state=all`` every one, with the prompt and the reply that each is about."""
     found = _reports(parts, state == "open")
-    texts = texts_of(parts.settings.archive_dir, {one.response_id for one in found})
+    texts = texts_of(parts.settings.archive_place, {one.response_id for one in found})
     nothing = {"messages": None, "text": None}
     return json_answer(listing([{**_shown(one), **texts.get(one.response_id, nothing)} for one in found]))
 
