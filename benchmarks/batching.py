@@ -131,6 +131,19 @@ def built(root: Path, votes: int) -> list[Row]:
     ]  # fmt: skip
 
 
+def round_built(root: Path, votes: int) -> list[Row]:
+    """In a process of its own: a batch as rounds take it, of the newest votes alone."""
+    settings = TrainingSettings(data_dir=root)
+    began = time.perf_counter()
+    batch = build(Archive(settings.archive_dir), "heed", settings, CRITERIA, votes_total=votes)
+    return [
+        {
+            "what": "newest", "of": votes, "examples": batch.votes, "seconds": round(time.perf_counter() - began, 2),
+            "peak_mb": _peak(),
+        }
+    ]  # fmt: skip
+
+
 def _peak() -> int:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
@@ -142,14 +155,20 @@ def run(arguments: Sequence[str]) -> list[Row]:
     parser.add_argument("--times", type=int, default=3, help="how often a batch is built; the median counts")
     parser.add_argument("--archive-in", type=Path, help="only write the archive into this folder")
     parser.add_argument("--build-in", type=Path, help="only build from the archive in this folder")
+    parser.add_argument(
+        "--round-in", type=Path, help="only build a round's batch from the archive in this folder"
+    )
     told = parser.parse_args(arguments)
+    if told.round_in:
+        return round_built(told.round_in, told.votes)
     if told.archive_in:
         return [archived(told.archive_in / "archive", told.votes)]
     if told.build_in:
         return built(told.build_in, told.votes)
     with tempfile.TemporaryDirectory() as name:
         rows = _apart("--archive-in", name, told.votes)
-        runs = [_apart("--build-in", name, told.votes) for _ in range(told.times)]
+        parts = ("--build-in", "--round-in")
+        runs = [[row for part in parts for row in _apart(part, name, told.votes)] for _ in range(told.times)]
     for number in range(len(runs[0])):
         ordered = sorted((made[number] for made in runs), key=lambda row: row["seconds"])
         rows.append({**ordered[len(ordered) // 2], "all_seconds": [row["seconds"] for row in ordered]})
@@ -165,15 +184,24 @@ def _apart(part: str, folder: str, votes: int) -> list[Row]:
 def figures(rows: Sequence[Row]) -> list[Figure]:
     """One line for building, one for rebuilding."""
     found = {row["what"]: row for row in rows}
-    batch, archive, rebuilt = found["batch"], found["archive"], found["rebuilt"]
+    batch, archive, newest = found["batch"], found["archive"], found["newest"]
     return [
         Figure(
-            f"votes a second into a batch, {batch['votes']:,} votes with their responses, weighed",
+            f"votes a second into a batch, {batch['votes']:,} votes with their responses, joined and weighed",
             f"{batch['per_second']:,}",
             f"{batch['peak_mb']:,} MB at most ({batch['before_mb']:,} before); "
             f"into the archive {archive['per_second']:,} events a second",
         ),
-        Figure("the same batch made anew from the archive", "the same bytes", f"in {rebuilt['seconds']} s"),
+        Figure(
+            f"a round's batch, the newest {newest['examples']:,} of these",
+            f"{newest['seconds']} s",
+            f"{newest['peak_mb']:,} MB at most",
+        ),
+        Figure(
+            "the same batch made anew from the archive",
+            "the same bytes",
+            f"in {found['rebuilt']['seconds']} s",
+        ),
     ]
 
 
