@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import forgeries, ledger, loop, overload, redis_memory, rounds, start, swaps, votes
+from benchmarks import forgeries, forget, ledger, loop, overload, redis_memory, rounds, start, swaps, votes
 from benchmarks.results import Figure, Row
 
 SWAPS: Row = {
@@ -144,3 +144,11 @@ def test_memory_is_told_of_the_last_part_beside_the_first() -> None:
         {"responses": 1_000_000, "bytes_each": 209.6, "stream": 0},
     ]
     assert told(redis_memory.figures(rows)) == [("210", "of the first 200,000: 212; in the stream: 0")]
+
+
+def test_forgetting_tells_the_seconds_until_every_store_is_clean() -> None:
+    rows: list[Row] = [{"events": 1_000_000, "seconds": 23.6}]
+    assert [figure.what for figure in forget.figures(rows)] == [
+        "a subject forgotten among 1,000,000 events, no file holds it"
+    ]
+    assert told(forget.figures(rows)) == [("24 s", "")]

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from feedback.archive import Archive
+from feedback.events import Response, Vote
+from feedback.forget import request
 from feedback.memory import MemoryEventLog, MemoryRegistry
+from feedback.memory_rating import MemoryRatingQueue
 from feedback.protocols import EventLog, Registry
+from tests.contract.making import report, response, vote
 from training import tasks
 from training.settings import TrainingSettings
 from training.tasks import wants_round
@@ -97,3 +105,76 @@ def test_the_training_worker_reports_that_it_takes_tasks(registry: MemoryRegistr
     assert "attend" in tasks.app.conf.beat_schedule
     tasks.attend()
     assert registry.loop("_workers")["training"]["last_success"] > 0
+
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def log(registry: MemoryRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemoryEventLog:
+    """The log of the workers, who keep events 10 days and texts 2."""
+    made = MemoryEventLog()
+    chosen = TrainingSettings(data_dir=tmp_path, retention_days=10, text_retention_days=2)
+    monkeypatch.setattr(tasks, "parts", lambda: (registry, made))
+    monkeypatch.setattr(tasks, "settings", lambda: chosen)
+    monkeypatch.setattr(tasks, "rating_queue", MemoryRatingQueue)
+    return made
+
+
+def archived() -> dict[str, Response | Vote]:
+    """By event id."""
+    place = tasks.settings().archive_place
+    return {entry.event.event_id: entry.event for entry in Archive(place).events()}  # type: ignore[misc]
+
+
+def test_what_is_older_than_the_days_says_goes_and_texts_go_earlier(
+    log: MemoryEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100 * DAY
+    monkeypatch.setattr(tasks, "time", SimpleNamespace(time=lambda: now))
+    ages = {"r11": 11.0, "r9": 9.0, "r3": 3.0, "r1": 1.0}
+    log.append([response(name, time=now - age * DAY) for name, age in ages.items()])
+    log.append(
+        [report("rp-old", "r11", now - 11 * DAY), report("rp-mid", "r9", now - 3 * DAY, comment="private")]
+    )
+    tasks.archive()
+    assert len(archived()) == 6
+    tasks.retain()
+    left = {name: event for name, event in archived().items() if isinstance(event, Response)}
+    assert [(name, event.text) for name, event in left.items()] == [("r9", ""), ("r3", ""), ("r1", "said r1")]
+    assert [(one.report_id, one.comment) for one in log.reports(open_only=False)] == [("rp-mid", None)]  # type: ignore[attr-defined]
+
+
+def test_without_days_everything_stays(
+    log: MemoryEventLog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    forever = TrainingSettings(data_dir=tmp_path)
+    monkeypatch.setattr(tasks, "settings", lambda: forever)
+    log.append([response("r1", time=1.0)])
+    tasks.archive()
+    tasks.retain()
+    assert list(archived()) == ["r1"]
+
+
+def test_a_wish_is_carried_out_by_the_schedule(log: MemoryEventLog, registry: MemoryRegistry) -> None:
+    now = time.time()
+    log.append([response("r1", "s-goes", time=now - 1), response("r2", "s-stays", time=now - 1)])
+    tasks.archive()
+    log.append([vote("r1", "up", now - 1, "s-goes"), vote("r2", "up", now - 1, "s-stays")])
+    receipt = request(registry, "s-goes")
+    for _ in range(3):
+        tasks.archive()
+        tasks.forget()
+    told = registry.receipt(receipt["id"])
+    assert told["status"] == "done", told
+    stores = {"annotations", "archive", "batches", "journal", "lineage", "log", "quarantine", "spool"}
+    assert set(told["stores"]) == stores
+    assert {event.subject for event in archived().values()} == {"s-stays"}
+
+
+def test_the_indexes_keep_no_text_longer_than_the_days_say() -> None:
+    assert TrainingSettings().indexed_seconds == 30 * DAY
+    assert TrainingSettings(retention_days=400, text_retention_days=7).indexed_seconds == 7 * DAY
+    assert TrainingSettings(retention_days=3).kept_from(10 * DAY) == (7 * DAY, 7 * DAY)
+    assert TrainingSettings(text_retention_days=3).kept_from(10 * DAY) == (0.0, 7 * DAY)
+    assert TrainingSettings().kept_from(10 * DAY) == (0.0, 0.0)
