@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deploy.errors import NotRunning, RequestRefused
+from feedback.errors import InvalidRecord
 
 CHUNK_BYTES = 65536
 
@@ -94,14 +95,25 @@ def _refused(status: int, body: bytes) -> RequestRefused:
 
 
 def find_url(url: str | None = None) -> str:
-    """Where Heed is: ``url``, else HEED_URL, else the launch of the data directory. Raises NotRunning."""
+    """Where Heed is: ``url``, else HEED_URL, else the launch of the data directory. Raises NotRunning, and
+    InvalidRecord for what is no address.
+    """
     from deploy.settings import LaunchSettings
     from deploy.state import running_state
 
     named = url or os.environ.get("HEED_URL")
-    return named.rstrip("/") if named else running_state(LaunchSettings().run_dir).url
+    if not named:
+        return running_state(LaunchSettings().run_dir).url
+    try:
+        parts = urllib.parse.urlsplit(named)
+        able = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        able = False
+    if not able:
+        raise InvalidRecord("--url" if url else "HEED_URL", f"{named!r} is not http://HOST:PORT")
+    return named.rstrip("/")
 
 
 def find(url: str | None = None) -> Client:
-    """A client for where Heed is. Raises NotRunning."""
+    """A client for where Heed is. Raises NotRunning and InvalidRecord."""
     return Client(find_url(url))

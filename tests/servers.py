@@ -153,7 +153,7 @@ ENGINE_ENV = {
 def engine_server(folder: Path, **how: Any) -> Iterator[str]:
     """A stock vLLM OpenAI server on the CPU, healthy; ``how`` as ``starting_engine`` takes it. Yields its URL."""
     with starting_engine(folder, **how) as (url, _):
-        wait_until(lambda: answers(f"{url}/health"), 240, "the engine", folder / "engine.log")
+        wait_until(lambda: answers(f"{url}/health"), 420, "the engine", folder / "engine.log")
         yield url
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from deploy.client import find_url
 from deploy.commands.products import alias_body, parse_arm, parse_number
 from deploy.errors import RequestRefused
 from deploy.export_file import write_whole
@@ -125,6 +126,22 @@ def test_without_a_running_heed_a_command_says_so_and_how_to_start_one(
     assert "no Heed is running" in ran.stderr
     assert "heed up" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "address", ["nope", "127.0.0.1:8080", "ftp://h", "http://", "http://h:x", "file:///etc"]
+)
+def test_what_is_no_address_is_named_and_not_asked(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    with pytest.raises(InvalidRecord, match=r"--url: .* is not http://HOST:PORT"):
+        find_url(address)
+    monkeypatch.setenv("HEED_URL", address)
+    with pytest.raises(InvalidRecord, match="HEED_URL"):
+        find_url()
+
+
+def test_an_address_is_taken_without_its_last_slash() -> None:
+    assert find_url("https://heed.example:8443/") == "https://heed.example:8443"
+    assert find_url("http://[::1]:8080") == "http://[::1]:8080"
 
 
 def test_a_setting_that_does_not_parse_is_named_with_its_value(tmp_path: Path) -> None:
