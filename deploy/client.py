@@ -94,6 +94,15 @@ def _refused(status: int, body: bytes) -> RequestRefused:
         return RequestRefused(status, body.decode(errors="replace")[:300] or "no message")
 
 
+def is_http(address: str) -> bool:
+    """Whether something can be asked at the address: http or https, a host, a port that can be."""
+    try:
+        parts = urllib.parse.urlsplit(address)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def find_url(url: str | None = None) -> str:
     """Where Heed is: ``url``, else HEED_URL, else the launch of the data directory. Raises NotRunning, and
     InvalidRecord for what is no address.
@@ -104,12 +113,7 @@ def find_url(url: str | None = None) -> str:
     named = url or os.environ.get("HEED_URL")
     if not named:
         return running_state(LaunchSettings().run_dir).url
-    try:
-        parts = urllib.parse.urlsplit(named)
-        able = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        able = False
-    if not able:
+    if not is_http(named):
         raise InvalidRecord("--url" if url else "HEED_URL", f"{named!r} is not http://HOST:PORT")
     return named.rstrip("/")
 

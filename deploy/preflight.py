@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from deploy import engine, valkey
+from deploy.client import is_http
 from deploy.errors import CannotStart
 from deploy.probes import store_ok
 from deploy.settings import LaunchSettings
@@ -24,6 +25,11 @@ def check_launch(settings: LaunchSettings, *, own_engine: bool, own_store: bool,
         engine.require_vllm()
         check_model(settings.model_path)
         check_memory()
+    for url in settings.engines:
+        if not is_http(url):
+            raise CannotStart(
+                f"--engine-url (HEED_ENGINE_URLS) {url!r} is no address", "give it as http://HOST:PORT"
+            )
     if workers and importlib.util.find_spec("celery") is None:
         raise CannotStart(
             "the workers are not installed (no module celery)",

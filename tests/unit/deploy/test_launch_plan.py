@@ -155,6 +155,15 @@ def test_a_redis_that_does_not_answer_is_refused(tmp_path: Path, address: str) -
         preflight.check_launch(chosen, own_engine=False, own_store=False, workers=False)
 
 
+@pytest.mark.parametrize("address", ["nope", "127.0.0.1:8000", "http://e:1, e:2", "http://e:x"])
+def test_an_engine_that_cannot_be_asked_is_refused(tmp_path: Path, valkey_url: str, address: str) -> None:
+    chosen = settings(tmp_path, redis_url=valkey_url, engine_urls=address)
+    with pytest.raises(CannotStart, match=r"--engine-url .* is no address(.|\n)*http://HOST:PORT"):
+        preflight.check_launch(chosen, own_engine=False, own_store=False, workers=False)
+    chosen = settings(tmp_path, redis_url=valkey_url, engine_urls="http://e:1, https://f/prefix")
+    preflight.check_launch(chosen, own_engine=False, own_store=False, workers=False)
+
+
 @pytest.mark.parametrize(
     ("label", "task"), [("worker", "training"), ("worker-control", "archive"), ("beat", "archive")]
 )
