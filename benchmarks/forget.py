@@ -2,10 +2,11 @@
 
     python -m benchmarks.forget --events 1000000
 
-A real Valkey with `appendfsync always`, and the workers' own tasks. All events go through the log into the archive as
-they do in a running Heed; every 1,000th is the subject's. Besides, some wait in the log, some in the spool, one batch
-holds the subject and one adapter learnt from it. Then the subject asks to be forgotten, and the schedule's tasks run
-as often as they do by default. A full-text search reads every byte of every file before and after, Parquet unpacked.
+A real Valkey with `appendfsync always`, and the workers' own tasks. The last 100,000 events go through the log into the
+archive as they do in a running Heed, those before them straight; every 1,000th is the subject's. Besides, some wait in
+the log, some in the spool, one batch holds the subject and one adapter learnt from it. Then the subject asks to be
+forgotten, and the schedule's tasks run as often as they do by default. A full-text search reads every byte of every file
+before and after, Parquet unpacked.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from feedback import forget
 from feedback.events import Event, Response, Vote
 from feedback.ids import feedback_id
 from feedback.log import RedisEventLog
-from feedback.protocols import AdapterRecord, AliasRecord
+from feedback.protocols import AdapterRecord, AliasRecord, Entry
 from feedback.registry import RedisRegistry
 from feedback.spool import Spool
 from tests.servers import valkey_server
@@ -36,6 +37,7 @@ WHO, OTHER = "s-f0f0f0f0f0f0f0f0f0f0f0f0", "s-111111111111111111111111"
 MARK, OTHER_MARK = "a-private-marker", "anothers-marker"
 SHARE = 1000  # one in so many events is the subject's
 AT_ONCE, CLAIM = 2000, 20_000
+THROUGH_LOG = 100_000  # events that are appended, claimed, archived, acknowledged and trimmed
 SENTENCE = "when do you open and can you help me with my order of last week please thank you"
 WORDS = SENTENCE.split()
 PAUSE = 4.0  # seconds between two looks of the task, by default
@@ -60,12 +62,19 @@ def said(number: int, now: float) -> list[Event]:
 
 
 def filled(log: RedisEventLog, events: int, now: float) -> None:
-    """Through the log into the archive; the last ones stay in the log."""
+    """Most of them straight into the archive, in segments as merging makes them; the last ones through the log, as in a
+    running Heed.
+    """
     from training.tasks import archive_of, parts
 
     registry, _ = parts()
     archive = archive_of(registry)
-    for start in range(0, events // 2, AT_ONCE // 2):
+    straight = max(0, events - THROUGH_LOG) // CLAIM * CLAIM // 2
+    for start in range(0, straight, CLAIM // 2):
+        numbers = range(start, start + CLAIM // 2)
+        made = [event for number in numbers for event in said(number, now)]
+        archive.write([Entry(f"{2 * start + place + 1}-0", event) for place, event in enumerate(made)])
+    for start in range(straight, events // 2, AT_ONCE // 2):
         log.append([event for number in range(start, start + AT_ONCE // 2) for event in said(number, now)])
         waits = log.backlog().events
         if waits >= CLAIM:
@@ -122,6 +131,7 @@ def measured(root: Path, url: str, events: int) -> Row:
     log.append([event for number in range(10**8, 10**8 + SHARE) for event in said(number, now)])
     Spool(chosen.spool_dir).append([event for number in (0, 1) for event in said(number + 2 * 10**8, now)])
     filling = time.monotonic() - began
+    print(f"filled in {filling:.0f} s", file=sys.stderr, flush=True)
     before = files_with(root, WHO, MARK, OTHER_MARK)
     assert all(before.values()), f"the search finds nothing: {before}"
     began = time.monotonic()
