@@ -5,8 +5,8 @@
 A real Valkey with `appendfsync always`, and the workers' own tasks. The last 100,000 events go through the log into the
 archive as they do in a running Heed, those before them straight; every 1,000th is the subject's. Besides, some wait in
 the log, some in the spool, one batch holds the subject and one adapter learnt from it. Then the subject asks to be
-forgotten, and the schedule's tasks run as often as they do by default. A full-text search reads every byte of every file
-before and after, Parquet unpacked.
+forgotten, and the schedule's tasks run as often as they do by default. A full-text search reads every byte of every
+file before and after, Parquet unpacked.
 """
 
 from __future__ import annotations
