@@ -155,10 +155,9 @@ class Runs:
     def _moment(when: float) -> Callable[[], bool]:
         return lambda: time.monotonic() >= when
 
-    @staticmethod
-    def _draft(folder: Path, rng: random.Random) -> Callable[[], bool]:
-        """Whether so many drafts have been seen in the folder of checkpoints."""
-        wanted, seen = rng.randint(1, 12), set[str]()
+    def _draft(self, folder: Path, rng: random.Random) -> Callable[[], bool]:
+        """Whether so many drafts have been seen in the folder of checkpoints; a run of n steps writes about 2n."""
+        wanted, seen = rng.randint(1, max(1, 3 * self._steps // 2)), set[str]()
 
         def due() -> bool:
             seen.update(drafts(folder))
