@@ -26,7 +26,7 @@ from feedback.settings import StoreSettings
 from tests.unit.training.tiny import save_tiny
 
 DESCRIPTION = "50 SIGKILLs at random points of learning: the bytes of the adapter that comes out"
-POLL_SECONDS = 0.0005
+POLL_SECONDS = 0.001
 MOST_SECONDS = 300.0
 """Of one process, before the benchmark gives it up."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
