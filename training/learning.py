@@ -17,6 +17,7 @@ from training.errors import NothingToLearn, RoundCancelled
 from training.examples import Examples
 from training.gate import GateReport, examine, knows_checks, report
 from training.memory import give_back
+from training.packing import Tokens
 from training.ppo_config import PPOConfig, PPOReport
 from training.reward_model import RewardConfig, RewardModel, RewardReport, fit
 from training.settings import TrainingSettings
@@ -147,7 +148,7 @@ def _policy(
         start=start,
         out=work / "adapter",
         checkpoint=work / "ppo",
-        demonstrations=[trunk.tokens(one.messages, one.text) for one in examples.demonstrations],
+        demonstrations=_shown(trunk, examples) if config.supervised else (),
         progress=watcher.progress,
         should_stop=watcher.should_stop,
     )
@@ -155,6 +156,12 @@ def _policy(
         raise RoundCancelled(_what_was_done(run, config))
     told = {key: value for key, value in asdict(run).items() if key != "curve"}
     return figures | {"ppo": told, "curve": run.curve[:: max(1, len(run.curve) // 20)]}
+
+
+def _shown(trunk: Trunk, examples: Examples) -> list[Tokens]:
+    """The demonstrations that fine-tuning takes, for the supervised share: the newest where there are many."""
+    newest = examples.demonstrations[-sft.SFTConfig().max_demonstrations :]
+    return [trunk.tokens(one.messages, one.text) for one in newest]
 
 
 def _end_if_asked(watcher: Watcher, done: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.training.tiny import ask
 from training.errors import NothingToLearn, RoundCancelled
-from training.examples import Examples, Pair, Thumb
+from training.examples import Demonstration, Examples, Pair, Thumb
 from training.learning import JUDGE_SHARE, folds, gate_prompts, learn
 from training.reward_model import RewardReport
 from training.settings import TrainingSettings
@@ -56,8 +56,8 @@ def votes(count: int, *, coin: bool) -> Examples:
     return Examples(pairs, thumbs, (), [pair.messages for pair in pairs])
 
 
-def learnt(trunk: Trunk, examples: Examples, folder: Path, watcher: Watching):
-    settings = TrainingSettings(ppo_seconds=1.0, gate_prompts=16)
+def learnt(trunk: Trunk, examples: Examples, folder: Path, watcher: Watching, **thresholds: float):
+    settings = TrainingSettings().overridden({"ppo_seconds": 1.0, "gate_prompts": 16, **thresholds})
     return learn(
         trunk, examples, None, settings, work=folder, rewards=folder / "reward", seed=1, watcher=watcher
     )
@@ -112,6 +112,17 @@ def test_votes_that_agree_lead_to_an_adapter_and_a_verdict_on_it(trunk: Trunk, t
     checks = [check.check for check in told.verdict.checks]
     assert checks[:6] == ["votes", "reward_model", "judge", "win_rate", "moved", "kl"]
     assert told.trained["ppo"]["samples"] > 0
+
+
+def test_demonstrations_are_learnt_from_beside_ppo_where_that_is_wished(trunk: Trunk, tmp_path: Path) -> None:
+    told = votes(120, coin=False)
+    shown = [Demonstration(pair.messages, pair.a) for pair in told.pairs[:3]]  # too few to fine-tune on
+    examples = Examples(told.pairs, told.thumbs, shown, told.prompts)
+    for supervised in (0.0, 0.5):
+        chosen = {"ppo_supervised": supervised, "ppo_steps": 3, "ppo_seconds": 600.0}
+        figures = learnt(trunk, examples, tmp_path / str(supervised), Watching(), **chosen)
+        losses = [point["supervised_loss"] for point in figures.trained["curve"]]
+        assert any(losses) == bool(supervised)
 
 
 @pytest.mark.parametrize(
