@@ -1,11 +1,12 @@
 """Arranged votes: how many bursts of nine kinds are found, how often honest weeks are suspected, and what is lost.
 
-    python -m benchmarks.poison --seeds 50 --clean 450 --first 710000
+    python -m benchmarks.poison --seeds 50 --clean 450 --first 720000
     python -m benchmarks.poison --seeds 0 --clean 0 --accuracy-seeds 10 11 12
 
 The traffic is simulated (``benchmarks.abuse``), the search is the one of a round. A burst counts as found when at
 least half of its votes are in quarantine; a false alarm is a run without abuse in which anything is. Thresholds were
-chosen on seeds below 1000 and at 700000; the figures are of others. Accuracy is of real reward models on real batches.
+chosen on seeds below 1000, and after a look at some from 700000 and 710000; the figures are of others. Accuracy is of
+real reward models on real batches.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from training.trunk import Trunk
 DESCRIPTION = (
     "arranged votes: nine kinds of bursts in simulated traffic, false alarms, and what colluders cost"
 )
-FRESH = 710_000  # the first seed of the figures
+FRESH = 720_000  # the first seed of the figures
 PREFERENCE = "polite_helpful"
 
 

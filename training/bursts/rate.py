@@ -3,9 +3,10 @@
 In every window of length w let k be a subject's votes. They are held against λ, the most votes that the fourth
 busiest subject and the subject itself at other times ever had in such a window, with a quarter to spare:
 P(X ≥ k), X ~ Poisson(λ), both counted in sittings of three, since votes come together. That is joined with how
-one-sided the thumbs in the window are, a binomial tail by the subject's own habit. Both are independent where nobody
-cheats, so they are joined by Fisher's method: −2 Σ log p is χ² with 4 degrees of freedom (R. A. Fisher, Statistical
-Methods for Research Workers, 1925, § 21.1). The number of subjects and windows is Bonferroni's correction.
+one-sided the thumbs in the window are, a binomial tail by the subject's own habit or the adapters' worth. Both are
+independent where nobody cheats, so they are joined by Fisher's method: −2 Σ log p is χ² with 4 degrees of freedom
+(R. A. Fisher, Statistical Methods for Research Workers, 1925, § 21.1). The number of subjects and windows is
+Bonferroni's correction.
 """
 
 from __future__ import annotations
@@ -63,12 +64,17 @@ def _told(
 
 
 def _one_sided(sayings: Sayings, inside: Ints, elsewhere: Ints) -> float:
-    """Tail of the commoner thumb in the window, by the subject's own habit with everyone's as prior."""
+    """Tail of the commoner thumb in the window, by the subject's own habit with everyone's as prior, or by what others
+    say of the same adapters, whichever makes it less of a wonder.
+    """
     ups, downs = int((sayings.sign[inside] > 0).sum()), int((sayings.sign[inside] < 0).sum())
+    if not ups + downs:
+        return 1.0
     own = sayings.sign[elsewhere]
-    up = ((own > 0).sum() + 10 * sayings.up_rate) / ((own != 0).sum() + 10)
-    more, odds = (ups, up) if ups >= downs else (downs, 1 - up)
-    return min(1.0, 2 * float(stats.binom.sf(more - 1, ups + downs, odds))) if ups + downs else 1.0
+    habit = ((own > 0).sum() + 10 * sayings.up_rate) / ((own != 0).sum() + 10)
+    others = sayings.up_odds(sayings.subject != sayings.subject[inside[0]])[inside].mean()
+    more, likely = (ups, max(habit, others)) if ups >= downs else (downs, 1 - min(habit, others))
+    return min(1.0, 2 * float(stats.binom.sf(more - 1, ups + downs, likely)))
 
 
 def _stretch(time: Floats, counts: Ints, usual: float) -> Ints:
