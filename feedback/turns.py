@@ -29,26 +29,33 @@ def leased(registry: Registry, holder: str, seconds: float = SECONDS, wait: floa
     def turn() -> Iterator[Check]:
         with writing:
             token = _taken(registry, holder, seconds, wait)
-            done = threading.Event()
-
-            def renew() -> None:
-                while not done.wait(seconds / 3):
-                    with suppress(
-                        StoreUnavailable
-                    ):  # the next beat tries again, and the check has the last word
-                        registry.acquire(LEASE, holder, seconds)
-
-            beating = threading.Thread(target=renew, daemon=True)
-            beating.start()
             try:
-                yield lambda: registry.check(LEASE, token)
+                with renewed(registry, LEASE, holder, seconds):
+                    yield lambda: registry.check(LEASE, token)
             finally:
-                done.set()
-                beating.join()
                 with suppress(StoreUnavailable):  # it runs out by itself
                     registry.release(LEASE, holder)
 
     return turn
+
+
+@contextmanager
+def renewed(registry: Registry, lease: str, holder: str, seconds: float) -> Iterator[None]:
+    """A lease that the holder has, kept for longer than its ``seconds``: for work that may take so long."""
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(seconds / 3):
+            with suppress(StoreUnavailable):  # the next beat tries again, and the check has the last word
+                registry.acquire(lease, holder, seconds)
+
+    beating = threading.Thread(target=renew, daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        done.set()
+        beating.join()
 
 
 def _taken(registry: Registry, holder: str, seconds: float, wait: float) -> int:

@@ -23,7 +23,7 @@ from feedback.rating_queue import RedisRatingQueue
 from feedback.registry import RedisRegistry
 from feedback.spool import Spool
 from feedback.store import connect
-from feedback.turns import leased
+from feedback.turns import leased, renewed
 from training.app import app
 from training.attempts import lease_of, rests
 from training.batch_files import drop_batches, drop_old_batches
@@ -208,16 +208,16 @@ def forget(registry: Registry, log: EventLog) -> None:
     def released(subject: str, _: float) -> None:
         registry.drop_held(subject)
 
-    carry_out(
-        Stores(
-            registry,
-            log,
-            archive_of(registry),
-            Spool(chosen.spool_dir, chosen.spool_max_bytes),
-            {"batches": batches, "lineage": unlearnt, "annotations": unasked, "quarantine": released},
-            learnt=lambda subject: learnt(lineage, registry, subject),
-        )
+    stores = Stores(
+        registry,
+        log,
+        archive_of(registry),
+        Spool(chosen.spool_dir, chosen.spool_max_bytes),
+        {"batches": batches, "lineage": unlearnt, "annotations": unasked, "quarantine": released},
+        learnt=lambda subject: learnt(lineage, registry, subject),
     )
+    with renewed(registry, "tick:forget", holder(), TICK_LEASE):  # a large archive takes longer
+        carry_out(stores)
 
 
 @app.task(name="heed.retain")
@@ -227,9 +227,10 @@ def retain(registry: Registry, log: EventLog) -> None:
     chosen = settings()
     before, texts_before = chosen.kept_from(time.time())
     if texts_before > 0:
-        archive_of(registry).retain(before, texts_before)
-        log.discard(before, texts_before)
-        drop_old_batches(registry, chosen, texts_before)
+        with renewed(registry, "tick:retain", holder(), TICK_LEASE):
+            archive_of(registry).retain(before, texts_before)
+            log.discard(before, texts_before)
+            drop_old_batches(registry, chosen, texts_before)
 
 
 @app.task(name="heed.compact")
