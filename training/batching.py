@@ -8,7 +8,8 @@ What is read before a batch is taken is acknowledged already: the archive has it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -63,7 +64,8 @@ def build(
     """
     segments = archive.segments()
     recipe = Recipe.of(settings, alias, criteria, archive.last_position())
-    gathered = gather(Snapshot(archive, recipe.until), recipe, suspicious, released)
+    with _system_memory():
+        gathered = gather(Snapshot(archive, recipe.until), recipe, suspicious, released)
     told = {
         "alias": alias,
         "votes": gathered.votes,
@@ -85,10 +87,24 @@ def rebuild(folder: Path, archive: Archive) -> bytes:
     told = manifest_of(folder)
     recipe = Recipe(**told["recipe"])
     out = told["quarantined"]
-    data = packed(gather(Snapshot(archive, recipe.until), recipe, lambda _: out).table)
+    with _system_memory():
+        data = packed(gather(Snapshot(archive, recipe.until), recipe, lambda _: out).table)
     if (found := sha256(data).hexdigest()) != told["sha256"]:
         raise BatchDiffers(told["id"], found)
     return data
+
+
+@contextmanager
+def _system_memory() -> Iterator[None]:
+    """Columns come from the system's allocator meanwhile: Arrow's own gives pages back and faults them in anew at every
+    step, which cost a third of the work on a batch and more memory.
+    """
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
 
 
 def gather(
