@@ -30,18 +30,21 @@ function show(task) {
   const why = reasons("What decided it? (optional)", EITHER);
   const comment = h("input", { type: "text", maxLength: 4000, placeholder: "Anything else? (optional)", "aria-label": "Comment" });
   const say = (what) => rate({ ...what, reasons: why.chosen(), ...(comment.value.trim() ? { comment: comment.value.trim() } : {}) });
+  const ranks = task.choices.map((_, at) => h("select", { "aria-label": `Rank of reply ${at + 1}` }, task.choices.map((__, rank) => h("option", { value: rank }, rank ? String(rank + 1) : "1, the best"))));
+  const send = h("button", { type: "button", class: "main", "data-key": "1", on: { click: () => say({ ranking: grouped(task, ranks) }) } }, "Send the ranking; equal ranks are ties", h("kbd", { "aria-hidden": "true" }, "1"));
   const sides = task.choices.map((choice, at) => h("section", { class: "side", "aria-label": `Reply ${at + 1}` },
     h("h2", {}, many ? `Reply ${at + 1}` : ["Left", "Right"][at]), h("div", { class: "words" }, rendered(choice.message.content ?? "")),
-    many && h("button", { type: "button", on: { click: () => say({ ranking: best(task, at) }) } }, "This is the best")));
+    many && h("label", { class: "row small" }, "Rank", ranks[at])));
   $("work").replaceChildren(
     h("section", { class: "card prompt", "aria-label": "Prompt" }, turns),
     h("div", { class: `pair ${many ? "many" : ""}` }, sides),
     h("div", { class: "why" }, why.element, comment),
-    h("div", { class: "choice", role: "group", "aria-label": "Which reply is better?" }, many ? [] : choices((preferred) => say({ comparison_id: task.comparison_id, preferred })),
+    h("div", { class: "choice", role: "group", "aria-label": "Which reply is better?" }, many ? send : choices((preferred) => say({ comparison_id: task.comparison_id, preferred })),
       h("button", { type: "button", class: "quiet", "data-key": "5", on: { click: next } }, "Skip", h("kbd", { "aria-hidden": "true" }, "5"))));
 }
 
-const best = (task, at) => [[task.choices[at].response_id], task.choices.filter((_, other) => other !== at).map((choice) => choice.response_id)];
+/** The responses in groups of one rank, best first. */
+const grouped = (task, ranks) => task.choices.map((_, rank) => task.choices.filter((__, at) => Number(ranks[at].value) === rank).map((choice) => choice.response_id)).filter((group) => group.length);
 
 async function rate(body) {
   if (busy) return;
