@@ -216,9 +216,16 @@ class MortalEngine:
 
     def hang(self) -> None:
         """Its core stops, and its front end does not know: its health stays good."""
+        self._core().suspend()
+
+    def go_on(self) -> None:
+        """What hung goes on."""
+        self._core().resume()
+
+    def _core(self) -> psutil.Process:
         children = psutil.Process(self._process.pid).children(recursive=True)
         (core,) = [child for child in children if "EngineCore" in " ".join(child.cmdline())]
-        core.suspend()
+        return core
 
     def close(self) -> None:
         """Stop it, if it still runs."""
