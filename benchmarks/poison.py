@@ -97,14 +97,13 @@ def _bursts(rows: Sequence[Row]) -> list[Figure]:
     lines = []
     if by_kind:
         every = [row for runs in by_kind.values() for row in runs]
-        each = ", ".join(f"{kind} {sum(map(is_found, runs))}" for kind, runs in by_kind.items())
-        runs = max(map(len, by_kind.values()))
+        each = ", ".join(f"{kind} {sum(map(is_found, runs))}/{len(runs)}" for kind, runs in by_kind.items())
         beside = sum(row["held"] - row["planted_held"] for row in every)
         honest_votes = sum(row["votes"] - row["planted"] for row in every)
         lines.append(
             Figure(
                 f"bursts of {len(by_kind)} kinds found (half of their votes held)",
-                f"{sum(map(is_found, every))} of {len(every)} ({each}; each of {runs})",
+                f"{sum(map(is_found, every))} of {len(every)} ({each})",
                 f"{beside / honest_votes:.2%} of the honest votes beside them held",
             )
         )

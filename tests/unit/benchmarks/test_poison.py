@@ -55,6 +55,6 @@ def test_figures_count_bursts_by_kind_false_alarms_by_run_and_points_by_way() ->
         },
     ]
     found, alarms, lost = figures(rows)
-    assert (found.heed, found.beside[:5]) == ("1 of 2 (rate 1; each of 2)", "0.50%")
+    assert (found.heed, found.beside[:5]) == ("1 of 2 (rate 1/2)", "0.50%")
     assert (alarms.heed, alarms.beside) == ("1 of 2 (50.0%)", "1.000% of all honest votes")
     assert (lost.heed, lost.beside) == ("1.0 (1.0)", "undefended 10.0")
