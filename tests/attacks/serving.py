@@ -37,6 +37,8 @@ class Answer:
         first, *lines = head.decode("latin-1").split("\r\n")
         self.status = int(first.split()[1]) if first.startswith("HTTP/") else 0
         self.headers = [(name.lower(), value) for name, _, value in (line.partition(": ") for line in lines)]
+        if self.header("transfer-encoding") == "chunked":
+            self.body = _joined(self.body)
 
     @property
     def json(self) -> Any:
@@ -53,6 +55,19 @@ class Answer:
 
     def header(self, name: str) -> str | None:
         return dict(self.headers).get(name)
+
+
+def _joined(chunks: bytes) -> bytes:
+    """The body of a chunked answer that has come to its end; fails when it has not."""
+    body = b""
+    while chunks:
+        size, _, rest = chunks.partition(b"\r\n")
+        length = int(size, 16)
+        if not length:
+            assert rest == b"\r\n", rest
+            return body
+        body, chunks = body + rest[:length], rest[length + 2 :]
+    raise AssertionError("an answer in chunks broke off")
 
 
 @dataclass
