@@ -15,6 +15,7 @@ from feedback.archive import Archive
 from feedback.events import Message, Report, Response
 
 NEWEST = 500
+LOOKED_AT = 20_000  # events, the newest: however large the archive is, an answer does not wait for all of it
 COPY = "annotation"  # the arm of what raters are shown again
 
 
@@ -28,9 +29,11 @@ class Prompt:
 
 
 def archived_prompts(place: Path | str, alias: str, guidelines: str) -> list[Prompt]:
-    """The alias's newest prompts of ordinary chats, newest first; none whose response is reported."""
-    prompts: dict[str, Prompt] = {}
-    for entry in Archive(place).events():
+    """The alias's newest prompts of ordinary chats, newest first, among the archive's newest events; none whose
+    response is reported.
+    """
+    archive, prompts = Archive(place), {}
+    for entry in archive.events(since_position=_recent(archive)):
         event = entry.event
         if isinstance(event, Response):
             usable = event.alias == alias and event.stored and event.messages and event.arm != COPY
@@ -39,6 +42,16 @@ def archived_prompts(place: Path | str, alias: str, guidelines: str) -> list[Pro
         elif isinstance(event, Report):
             prompts.pop(event.response_id, None)
     return [prompt for prompt in list(prompts.values())[-NEWEST:][::-1] if prompt.messages]
+
+
+def _recent(archive: Archive) -> str | None:
+    """The first position of the segment in which the newest ``LOOKED_AT`` events begin; None where there are fewer."""
+    left = LOOKED_AT
+    for segment in reversed(archive.segments()):
+        left -= segment.events
+        if left <= 0:
+            return segment.first
+    return None
 
 
 def texts_of(folder: Path | str, response_ids: Collection[str]) -> dict[str, dict[str, Any]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from feedback.archive import Archive
 from feedback.events import Event, Report, Response
 from feedback.protocols import Entry
@@ -35,6 +37,19 @@ def test_the_newest_come_first_without_reported_compared_or_unstored_ones(tmp_pa
     Archive(tmp_path).write([Entry(f"{number}-0", event) for number, event in enumerate(events, 1)])
     found = archived_prompts(tmp_path, "heed", "")
     assert [(one.messages[0]["content"], one.subject) for one in found] == [("6", "s-1"), ("1", "s-1")]
+
+
+def test_of_a_large_archive_only_the_newest_segments_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for first in (1, 3, 5):
+        entries = [Entry(f"{number}-0", response(number)) for number in (first, first + 1)]
+        Archive(tmp_path).write(entries)
+    monkeypatch.setattr(
+        "serve.prompts.LOOKED_AT", 3
+    )  # they begin in the second, whose own first is not counted
+    found = archived_prompts(tmp_path, "heed", "")
+    assert [one.messages[0]["content"] for one in found] == ["6", "5", "4"]
 
 
 def test_guidelines_are_taken_off_again() -> None:
