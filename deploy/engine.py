@@ -16,6 +16,7 @@ from deploy.errors import CannotStart
 from deploy.ports import LOOPBACK
 from deploy.probes import http_ok
 from deploy.settings import LaunchSettings
+from training.arithmetic import native_bfloat16
 
 SOURCE = Path(__file__).resolve().parent.parent
 SLOTS = 4  # adapters that can be used in one batch
@@ -77,6 +78,8 @@ def arguments(port: int, settings: LaunchSettings) -> list[str]:
         said += ["--enable-auto-tool-choice", "--tool-call-parser", settings.engine_tool_parser]
     if on_cpu():
         said += ["--enforce-eager", "--distributed-executor-backend", "uni"]
+        if not native_bfloat16():
+            said += ["--dtype", "float32"]  # bfloat16, which most models are saved in, would be emulated
     else:
         said += ["--gpu-memory-utilization", str(settings.engine_memory_share)]
     return said + shlex.split(settings.engine_arguments)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from feedback.events import Message
+from training.arithmetic import native_bfloat16
 from training.lanes import Lanes
 from training.packing import Tokens
 
@@ -70,8 +71,8 @@ class Trunk:
     ) -> Trunk:
         """Read the base. ``threads``: lanes of work, all cores unless asked otherwise.
 
-        ``dtype`` is that of the arithmetic: bfloat16 autocast unless asked otherwise (on the CPU two to three
-        times as fast as float32, see docs/algorithms.md). ``device`` is the GPU where there is one.
+        ``dtype`` is that of the arithmetic. Unless asked otherwise it is bfloat16 autocast where that is fast:
+        on a GPU, and on a CPU with instructions for it; else float32. ``device`` is the GPU where there is one.
         """
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         lanes = Lanes((threads or os.cpu_count() or 1) if place.type == "cpu" else 1)
@@ -85,7 +86,7 @@ class Trunk:
         shape = LoraShape()
         model = get_peft_model(base, shape.config(), adapter_name="policy")
         model.eval()  # no dropout, ever: ratios of probabilities would be noise
-        return cls(model_path, tokenizer, model, dtype or torch.bfloat16, place, shape, lanes)
+        return cls(model_path, tokenizer, model, dtype or _fast(place), place, shape, lanes)
 
     @property
     def base(self) -> Any:
@@ -231,6 +232,11 @@ class Trunk:
     def reply_ids(self, reply: str) -> tuple[int, ...]:
         """Tokens of a whole reply, its end included."""
         return (*self.tokenizer(reply, add_special_tokens=False)["input_ids"], self.end)
+
+
+def _fast(device: torch.device) -> torch.dtype:
+    """The fastest arithmetic that training can bear."""
+    return torch.bfloat16 if device.type != "cpu" or native_bfloat16() else torch.float32
 
 
 def _scale_of(config: Path) -> float:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from training.arithmetic import native_bfloat16
 from training.starter.packing import IGNORED, Batch, batches
 from training.starter.settings import Recipe
 from training.starter.vocabulary import DialogEncoder
@@ -96,7 +97,7 @@ class _Trunk(nn.Module):
 
     def forward(self, ids: Tensor, positions: Tensor, attention: Tensor) -> Tensor:
         """Hidden states, (B, T, hidden), of ids and positions (B, T) and a mask (B, 1, T, T)."""
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=native_bfloat16()):
             output = self.model(
                 input_ids=ids,
                 position_ids=positions,
@@ -111,7 +112,7 @@ def _loss(model: Qwen3ForCausalLM, trunk: Callable[..., Tensor], batch: Batch) -
     """Mean cross-entropy over the labelled positions, a scalar in nats."""
     hidden = trunk(batch.ids, batch.positions, batch.attention)
     labelled = batch.labels != IGNORED
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=native_bfloat16()):
         logits = model.lm_head(hidden[labelled])
     return nn.functional.cross_entropy(logits.float(), batch.labels[labelled])
 

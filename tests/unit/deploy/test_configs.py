@@ -308,6 +308,7 @@ def test_a_shipped_engine_is_started_as_heed_up_starts_its_own(where: str) -> No
         "--disable-log-stats",  # Prometheus asks shipped engines for what they measured
         "--enforce-eager",
         "--distributed-executor-backend",  # a faster start on the CPU of a laptop
+        "--dtype",  # by the processor of this machine
         "--gpu-memory-utilization",  # a trainer shares the GPU of one machine
     }
     assert {"--enable-auto-tool-choice", "--tool-call-parser"} <= own.keys()

@@ -91,6 +91,18 @@ def test_the_engine_reads_tool_calls_as_it_is_told(tmp_path: Path) -> None:
     assert not {"--tool-call-parser", "--enable-auto-tool-choice"} & set(none)
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_a_cpu_without_bfloat16_computes_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    monkeypatch.setattr(engine, "native_bfloat16", lambda: native)
+    monkeypatch.setattr(engine, "on_cpu", lambda: True)
+    pairs = dict(itertools.pairwise(engine.arguments(9000, settings(tmp_path))))
+    assert pairs.get("--dtype") == (None if native else "float32")
+    monkeypatch.setattr(engine, "on_cpu", lambda: False)
+    assert "--dtype" not in engine.arguments(9000, settings(tmp_path))
+
+
 def test_the_engine_can_load_adapters_and_obeys_priorities(tmp_path: Path) -> None:
     said = engine.arguments(9000, settings(tmp_path, engine_arguments="--seed 3"))
     pairs = dict(itertools.pairwise(said))

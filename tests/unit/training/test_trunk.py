@@ -42,6 +42,15 @@ def test_without_an_adapter_it_is_the_base_as_saved(trunk: Trunk, adapter: Path)
     assert not torch.allclose(logits_under(trunk, "made"), wanted, atol=0.1)
 
 
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_cpu_computes_in_what_it_is_fast_in(
+    trunk: Trunk, monkeypatch: pytest.MonkeyPatch, native: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr("training.trunk.native_bfloat16", lambda: native)
+    assert Trunk.load(trunk.model_path, device="cpu").compute is dtype
+    assert Trunk.load(trunk.model_path, dtype=torch.float16, device="cpu").compute is torch.float16
+
+
 def test_what_is_written_is_a_stock_peft_folder(trunk: Trunk, adapter: Path) -> None:
     assert {path.name for path in adapter.iterdir()} == {CONFIG_FILE, WEIGHTS_FILE}
     loaded = PeftModel.from_pretrained(stock(trunk), str(adapter))
