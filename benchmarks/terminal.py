@@ -20,8 +20,10 @@ class Terminal:
 
     def __init__(self, command: Sequence[str], where: Path, env: Mapping[str, str], log: Path) -> None:
         self._master, slave = pty.openpty()
+        # whoever runs in the background ignores INT, and so would its children
+        fresh = ["setsid", "--ctty", "env", "--default-signal=INT", *command]
         self.process = subprocess.Popen(
-            ["setsid", "--ctty", *command], stdin=slave, stdout=slave, stderr=slave, cwd=where, env=dict(env)
+            fresh, stdin=slave, stdout=slave, stderr=slave, cwd=where, env=dict(env)
         )
         os.close(slave)
         self._log, self._closed = log, threading.Event()

@@ -216,9 +216,12 @@ def test_existing_feedback_is_imported_once_and_bad_lines_are_told(data: Path, t
         first = heed(data, "import", str(pairs), "--format", "preference")
         again = heed(data, "import", str(pairs), "--format", "preference")
         unknown = heed(data, "import", str(pairs), "--format", "preference", "--alias", "nobody")
-    assert "3 votes on 6 responses, 0 events known before, 1 lines skipped" in first.stdout
+    assert (
+        "3 records: 0 votes, 3 comparisons and 0 labels on 6 responses, 0 events known before, 1 left"
+        in first.stdout
+    )
     assert "line 4" in first.stdout
-    assert "0 votes on 0 responses, 9 events known before" in again.stdout
+    assert "0 comparisons and 0 labels on 0 responses, 9 events known before" in again.stdout
     assert unknown.returncode == 1
     assert "nobody" in unknown.stderr
 
