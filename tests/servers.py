@@ -209,6 +209,14 @@ class MortalEngine:
         """Until it is healthy."""
         wait_until(lambda: self.healthy, 300, "the engine", self._folder / "engine.log")
 
+    def revive(self) -> None:
+        """Start it again if it has died, and wait until it is healthy."""
+        if not self.healthy:
+            if self.alive:
+                self.kill()
+            self.start()
+        self.wait()
+
     def kill(self) -> None:
         """Without a chance to do anything about it, all its processes."""
         os.killpg(self._process.pid, signal.SIGKILL)

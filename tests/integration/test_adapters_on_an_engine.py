@@ -188,6 +188,7 @@ async def naively(url: str, made: list[Path]) -> None:
 async def test_a_core_that_hangs_is_known_by_its_counts_and_not_by_its_health(
     engine: MortalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    engine.revive()  # other tests of this file kill it
     messages = [{"role": "user", "content": "Hi"}]
     endless = {"model": "base", "messages": messages, "stream": True, "max_tokens": 900}
     body = orjson.dumps({**endless, "logit_bias": {"2": -100}})  # 2 ends a reply of the starter model
