@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 from tests.unit.training.conftest import Loader
 from tests.unit.training.tiny import ask
+from training import sft
 from training.examples import Demonstration
 from training.reference import look
 from training.rollouts import Sampler
-from training import sft
 from training.sft import SFTConfig, fit, measure
 from training.trunk import WEIGHTS_FILE, Trunk
 
