@@ -18,6 +18,14 @@ from tests.unit.serve.running import Running, running, until
 FIRST, SECOND = f"a-000001-{PLAIN}", f"a-000002-{PLAIN}"
 
 
+async def first_is_live(up: Running, base: Path) -> None:
+    """Published, ready and promoted."""
+    publish(up, base, FIRST)
+    await until(lambda: FIRST in ready(up))
+    up.gateway.registry.promote("heed", FIRST, "test")
+    await until(lambda: up.gateway.table.aliases["heed"].live == FIRST)
+
+
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeEngine]:
     async with fake_engine() as engine:
@@ -100,10 +108,7 @@ async def test_an_engine_with_another_base_gets_no_adapter_and_rejects_none(
 async def test_a_restarted_engine_gets_its_adapters_again_and_meanwhile_base_answers(
     up: Running, fake: FakeEngine, base: Path
 ) -> None:
-    publish(up, base, FIRST)
-    await until(lambda: FIRST in ready(up))
-    up.gateway.registry.promote("heed", FIRST, "test")
-    await until(lambda: up.gateway.table.aliases["heed"].live == FIRST)
+    await first_is_live(up, base)
     assert await served_by(up) == FIRST
     fake.load_status = 503
     fake.adapters.clear()
@@ -117,10 +122,7 @@ async def test_a_restarted_engine_gets_its_adapters_again_and_meanwhile_base_ans
 async def test_an_adapter_the_engine_lost_between_checks_is_loaded_again_and_answers(
     up: Running, fake: FakeEngine, base: Path
 ) -> None:
-    publish(up, base, FIRST)
-    await until(lambda: FIRST in ready(up))
-    up.gateway.registry.promote("heed", FIRST, "test")
-    await until(lambda: up.gateway.table.aliases["heed"].live == FIRST)
+    await first_is_live(up, base)
     fake.wait_to_load = 0.3
     fake.adapters.clear()
     assert await served_by(up) == FIRST
@@ -130,10 +132,7 @@ async def test_an_adapter_the_engine_lost_between_checks_is_loaded_again_and_ans
 async def test_an_adapter_that_is_lost_and_cannot_be_loaded_again_fails_no_request(
     up: Running, fake: FakeEngine, base: Path
 ) -> None:
-    publish(up, base, FIRST)
-    await until(lambda: FIRST in ready(up))
-    up.gateway.registry.promote("heed", FIRST, "test")
-    await until(lambda: up.gateway.table.aliases["heed"].live == FIRST)
+    await first_is_live(up, base)
     fake.load_status = 503
     fake.adapters.clear()
     assert await served_by(up) == "base"
