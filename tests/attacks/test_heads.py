@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 
 import pytest
 
-from tests.attacks.serving import CANARY, GOOD, Answer, Served
+from tests.attacks.serving import CANARY, GOOD, Answer, Served, least_seconds
 
 DATA = json.dumps(GOOD).encode()
 ASK = b"POST /v1/chat/completions HTTP/1.1\r\n"
@@ -257,10 +256,11 @@ def test_a_flood_of_pipelined_requests_is_cut_off(served: Served) -> None:
 
 
 def test_quoted_cookies_cost_nothing(served: Served) -> None:
-    began = time.process_time()  # the gateway is in this process
-    for cookie in ('"' + "\\" * 60_000 + '"', "a;" * 30_000, "=" * 60_000):
-        assert served.ask("GET", "/v1/me", headers=f"Cookie: heed_user={cookie}\r\n").status == 200
-    assert time.process_time() - began < 1.0
+    def ask() -> None:
+        for cookie in ('"' + "\\" * 60_000 + '"', "a;" * 30_000, "=" * 60_000):
+            assert served.ask("GET", "/v1/me", headers=f"Cookie: heed_user={cookie}\r\n").status == 200
+
+    assert least_seconds(ask) < 1.0
 
 
 def test_a_connection_that_says_nothing_holds_nobody_up(served: Served) -> None:

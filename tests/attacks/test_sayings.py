@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from feedback.ids import Secrets, mint_comparison, mint_response, subject_of
-from tests.attacks.serving import ADMIN, CANARY, GOOD, Answer, Served
+from tests.attacks.serving import ADMIN, CANARY, GOOD, Answer, Served, least_seconds
 
 GONE = (404, None, "response_not_found")
 ROUTES: list[tuple[str, str, dict[str, Any] | None]] = [
@@ -288,9 +288,10 @@ MANY = json.dumps({f"K{n}": -2 for n in range(60_000)})
 def test_a_great_many_of_anything_is_refused_before_each_is_looked_at(
     served: Served, method: str, path: str, body: str, field: str
 ) -> None:
-    began = time.process_time()  # the gateway is in this process
-    assert served.ask(method, f"/v1/{path}", body.encode()).error == (422, field, "invalid_value")
-    assert time.process_time() - began < 0.8, "everybody else waits for as long"
+    def ask() -> None:
+        assert served.ask(method, f"/v1/{path}", body.encode()).error == (422, field, "invalid_value")
+
+    assert least_seconds(ask) < 0.8, "everybody else waits for as long"
 
 
 def test_an_id_past_its_life_is_410_and_one_that_was_not_stored_409_on_every_route(served: Served) -> None:

@@ -171,7 +171,7 @@ async def test_without_another_engine_the_stream_waits_and_then_ends_with_an_err
     assert not done
     assert text_of(events) == "hello from "
     assert events[-1]["error"]["code"] == "engine_error"
-    assert 0.3 <= time.monotonic() - began < 3
+    assert 0.3 <= time.monotonic() - began < 15, "it is far from the 60 s it waits by default"
 
 
 async def test_counts_are_given_back_whatever_broke(two: Two) -> None:

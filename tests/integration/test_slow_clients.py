@@ -96,7 +96,7 @@ async def test_slow_senders_hold_nothing_up_and_are_cut_off(
     held = [await opened(up, beginnings[number % 4]) for number in range(200)]
     began = time.monotonic()
     assert (await up.call("GET", "/healthz"))[0] == 200
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 0.9, "it waited for those who are slow"
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> float:
         """Seconds until the server has had enough of a byte now and then."""

@@ -44,7 +44,7 @@ class Running:
             return answer.status, await answer.json()
 
 
-async def until(ready: Callable[[], Any], seconds: float = 10.0) -> None:
+async def until(ready: Callable[[], Any], seconds: float = 30.0) -> None:
     """Wait until ``ready()`` is true."""
     deadline = time.monotonic() + seconds
     while not ready():

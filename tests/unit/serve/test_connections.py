@@ -38,7 +38,7 @@ async def connected(engine: RawEngine | str, connect_seconds: float = 2.0) -> As
 
 
 async def ask(there: Connections, taken: Callable[[Exchange], None] = lambda _: None) -> Exchange:
-    return await asyncio.wait_for(there.ask(REQUEST, taken), 5)
+    return await asyncio.wait_for(there.ask(REQUEST, taken), 30)
 
 
 async def echo(talk: Talk) -> None:
@@ -351,7 +351,7 @@ async def test_with_nobody_reading_the_engine_stalls_and_memory_stays_bounded(he
 
         if head:  # pushed
             exchange.stream(sink, lambda: done.set_result(None))
-            await asyncio.wait_for(done, 10)
+            await asyncio.wait_for(done, 30)
         else:  # pulled
             while data := await exchange.read():
                 sink(data)
@@ -376,7 +376,7 @@ async def test_a_slow_reader_gets_everything_by_pausing_and_resuming() -> None:
             loop.call_later(0.001, exchange.resume)
 
         exchange.stream(sink, lambda: done.set_result(None))
-        await asyncio.wait_for(done, 10)
+        await asyncio.wait_for(done, 30)
         assert got == 64 * 65536
         await until(lambda: len(there._free) == 1)
 
@@ -465,7 +465,7 @@ async def test_closing_all_breaks_what_is_under_way() -> None:
         exchange = await ask(there)
         there.close()
         with pytest.raises(EngineUnreachable):
-            await asyncio.wait_for(exchange.read(), 5)
+            await asyncio.wait_for(exchange.read(), 30)
         assert there._sweep is None
 
 
@@ -490,7 +490,7 @@ async def test_many_at_once_under_faults_all_end_and_nothing_is_left() -> None:
         done = asyncio.get_running_loop().create_future()
         got: list[int] = []
         exchange.stream(lambda data: got.append(len(data)), lambda: done.set_result(None))
-        await asyncio.wait_for(done, 5)
+        await asyncio.wait_for(done, 30)
         assert sum(got) == 2000 or exchange.broken
         return sum(got)
 
@@ -530,6 +530,6 @@ async def test_a_sink_that_fails_ends_its_stream_and_not_the_others() -> None:
         failing.stream(fails, lambda: ended.set_result(failing.broken))
         other.stream(lambda _: None, lambda: whole.set_result(other.broken))
         listening.set()
-        assert await asyncio.wait_for(ended, 5) is True
-        assert await asyncio.wait_for(whole, 5) is False
+        assert await asyncio.wait_for(ended, 30) is True
+        assert await asyncio.wait_for(whole, 30) is False
     assert len(told) == 1

@@ -331,7 +331,7 @@ async def test_waiting_ends_with_the_engine_or_with_the_time_or_with_the_client(
     waiting = asyncio.ensure_future(there.wait_for(BASE, frozenset(), b"", now + 60))
     await asyncio.sleep(0.01)
     one.up = True
-    assert await asyncio.wait_for(waiting, 1) is one
+    assert await asyncio.wait_for(waiting, 30) is one
 
 
 async def test_the_start_waits_until_engines_have_their_adapters_and_not_for_ever(
@@ -339,16 +339,16 @@ async def test_the_start_waits_until_engines_have_their_adapters_and_not_for_eve
 ) -> None:
     one = engine()
     there = pool(one, engine("engine-1", up=False))
-    await asyncio.wait_for(there.settle(), 5)
+    await asyncio.wait_for(there.settle(), 30)
     one.settled = False
     settling = asyncio.ensure_future(there.settle())
     await asyncio.sleep(0.05)
     assert not settling.done()
     one.settled = True
-    await asyncio.wait_for(settling, 5)
+    await asyncio.wait_for(settling, 30)
     one.settled = False
     monkeypatch.setattr(module, "SETTLE_SECONDS", 0.05)
-    await asyncio.wait_for(there.settle(), 5)
+    await asyncio.wait_for(there.settle(), 30)
 
 
 async def test_the_watch_takes_in_engines_that_join_and_lets_those_that_left_be() -> None:

@@ -67,7 +67,7 @@ async def test_a_stream_is_renamed_and_kept_and_ends_when_the_engine_says_so() -
     made.line.say(CHUNKED, chunk(EVENT[:9]), chunk(EVENT[9:] + EVENT))
     assert made.client.taken == RENAMED * 2
     made.line.say(chunk(DONE))
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 30)
     assert made.rename.done
     assert made.record.read().text == "wordword"
 
@@ -80,7 +80,7 @@ async def test_an_engine_waits_for_a_slow_client_and_goes_on_when_it_took() -> N
     made.take()
     assert made.line.socket.reading
     made.line.say(chunk(EVENT + DONE) + END)
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 30)
     assert made.client.taken == RENAMED * 2 + DONE
 
 
@@ -90,7 +90,7 @@ async def test_a_client_that_leaves_ends_the_stream_and_frees_the_engine() -> No
     made.line.say(CHUNKED + chunk(EVENT))
     assert not made.line.socket.reading
     made.relay.leave()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 30)
     assert made.line.socket.aborted
     assert made.record.left
 
@@ -98,7 +98,7 @@ async def test_a_client_that_leaves_ends_the_stream_and_frees_the_engine() -> No
 async def test_a_client_that_left_before_the_stream_began_ends_it_at_once() -> None:
     made = Streaming()
     made.relay.leave()
-    await asyncio.wait_for(await made.run(), 5)
+    await asyncio.wait_for(await made.run(), 30)
     assert made.client.taken == b""
 
 
@@ -106,7 +106,7 @@ async def test_an_engines_error_ends_the_stream_and_is_not_passed_on() -> None:
     made = Streaming()
     running = await made.run()
     made.line.say(CHUNKED + chunk(EVENT + b'data: {"error":{"message":"died"}}\n\n'))
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 30)
     assert made.client.taken == RENAMED
     assert made.rename.error is not None
     assert not made.rename.done
@@ -121,7 +121,7 @@ async def test_what_came_before_it_runs_is_passed_on_first() -> None:
     assert made.client.taken == RENAMED * 2
     made.take()
     made.line.say(chunk(DONE) + END)
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 30)
 
 
 steps = st.lists(st.sampled_from(["say", "half", "take", "wait"]), max_size=12)
@@ -165,7 +165,7 @@ async def test_every_stream_ends(before: list[str], after: list[str], ending: st
     for step in before:
         await made.do(step)
     if made.sent:
-        await asyncio.wait_for(made.upstream.begin(), 5)
+        await asyncio.wait_for(made.upstream.begin(), 30)
     running = await made.run()
     for step in after:
         await made.do(step)
@@ -173,5 +173,5 @@ async def test_every_stream_ends(before: list[str], after: list[str], ending: st
     assert made.line.socket.reading
     assert made.client.taken == RENAMED * (made.sent // len(EVENT))
     made.end(ending)
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 30)
     assert made.rename.done == (ending == "done")

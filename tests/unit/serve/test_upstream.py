@@ -60,14 +60,14 @@ async def test_what_is_left_out_is_not_taken_for_the_end() -> None:
     await asyncio.sleep(0.01)
     assert not beginning.done()
     asked.line.say(chunk(b"xYz"))
-    await asyncio.wait_for(beginning, 5)
+    await asyncio.wait_for(beginning, 30)
     assert asked.upstream.data == b"Y"
 
 
 async def test_an_answer_of_which_nothing_is_left_is_empty_at_its_end() -> None:
     asked = Asked(only_upper)
     asked.line.say(CHUNKED + chunk(b"abc") + END)
-    await asyncio.wait_for(asked.upstream.begin(), 5)
+    await asyncio.wait_for(asked.upstream.begin(), 30)
     assert asked.upstream.data == b""
 
 
