@@ -121,8 +121,13 @@ def rate_row(name: str, told: dict[str, Any]) -> Row:
         "rounds": told["done"],
         "failed": told["failed"],
         "cores": round(told["cpu"] / told["seconds"], 2),
-        "cpu_us": round(1e6 * told["cpu"] / (told["events"] / EVENTS), 1),
+        "cpu_us": a_piece(told, EVENTS),
     }
+
+
+def a_piece(told: dict[str, Any], events: int) -> float | None:
+    """CPU time for so many events, in µs; None of a target that gave none in all the time."""
+    return round(1e6 * events * told["cpu"] / told["events"], 1) if told["events"] else None
 
 
 def chunks(names: Sequence[str], seconds: float, streams: int = 64, per_second: float = 50.0) -> list[Row]:
@@ -145,10 +150,10 @@ def chunks(names: Sequence[str], seconds: float, streams: int = 64, per_second: 
         ]
 
 
-def chunks_of(answers: str, told: dict[str, Any]) -> list[tuple[str, float]]:
+def chunks_of(answers: str, told: dict[str, Any]) -> list[tuple[str, float | None]]:
     """Figures of one target and length of answers."""
     return [
-        (f"{answers}_cpu_us", round(1e6 * told["cpu"] / told["events"], 1)),
+        (f"{answers}_cpu_us", a_piece(told, 1)),
         (f"{answers}_events_per_second", round(told["events"] / told["seconds"], 1)),
         (f"{answers}_failed", told["failed"]),
     ]
@@ -267,12 +272,12 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
         (
             "rate",
             "answers of 34 events a second, 32 streams, one core (CPU time an answer)",
-            lambda row: f"{row['per_second']:.0f} ({row['cpu_us']:.0f} µs)",
+            lambda row: f"{row['per_second']:.0f} ({micros(row['cpu_us'])} µs)",
         ),
         (
             "chunks",
             "CPU time an event, 64 streams at 50 a second (in answers of 34; bar 25 µs)",
-            lambda row: f"{row['long_cpu_us']:.0f} ({row['ordinary_cpu_us']:.0f}) µs",
+            lambda row: f"{micros(row['long_cpu_us'])} ({micros(row['ordinary_cpu_us'])}) µs",
         ),
         (
             "streams",
@@ -290,6 +295,11 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
         ),
     )
     return [line for part, what, shown in lines for line in compared(rows, part, what, shown)]
+
+
+def micros(found: float | None) -> str:
+    """Microseconds, or a dash where no event came to divide by."""
+    return "-" if found is None else f"{found:.0f}"
 
 
 def compared(rows: Sequence[Row], part: str, what: str, shown: Callable[[Row], str]) -> list[Figure]:
