@@ -71,6 +71,20 @@ class Limits:
             raise error
         self._buckets.take(name, self._subject, 1.0)
 
+    async def turn(self, caller: Caller, subject: str, responses: int = 1) -> None:
+        """A chat of priority high that finds no place waits a moment for its turn, unless its key or subject may
+        have no more. Call ``chat`` next, without a pause.
+        """
+        if caller.priority != "high" or self.places.free("high", responses):
+            return
+        try:
+            self._charge()
+            self._check_meters(self._meters.of(caller.record), responses)
+            self._holders(caller, subject, responses)
+        except GatewayError:
+            return  # ``chat`` says so
+        await self.places.turn("high", responses)
+
     @contextmanager
     def chat(self, caller: Caller, subject: str, responses: int = 1) -> Iterator[Mapping[str, str]]:
         """Places for a chat of so many responses, while it lasts; gives the headers that say what is left.

@@ -1,14 +1,16 @@
 """Places for chats in flight: of the gateway, of the engines, of each key and of each subject.
 
 When places run short the lower priorities are refused first: chats of low keys may fill a share of them, of normal
-keys all but a reserve, of high keys all. Chats of this process are counted exactly; those that other gateways have
+keys all but a reserve, of high keys all; and a high chat that finds none waits its turn for a moment. Chats of this
+process are counted exactly; those that other gateways have
 on the same engines are as they were when last told, a tenth of a second ago.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +23,9 @@ from serve.settings import GatewaySettings
 MEAN_WEIGHT = 0.05  # of the newest chat in the mean duration
 LONGEST_WAIT = 60  # seconds; no place is promised later
 FULL_SECONDS = 1.0  # how long an engine that said it is full is believed
+TURN_SECONDS = 2.0  # how long a chat of priority high waits for a place before it is refused
+TURN_PAUSE = 0.02  # seconds between two looks: places become free here, elsewhere, and as engines come back
+TURNS = 64  # chats that wait at once; more are refused at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class Places:
         self.in_flight = 0  # responses being made here
         self.elsewhere = 0  # and in the other gateways, as last told
         self._held: Counter[str] = Counter()  # by key and by subject
+        self._turns: deque[object] = deque()  # who waits, the first first
         self._mean = 1.0  # seconds a chat takes
         self._full, self._full_until = 0, 0.0
 
@@ -80,14 +86,31 @@ class Places:
         """Raises Unavailable when the priority has no such places left. None: there is nobody to be put first,
         so what the engines do not answer at once may wait in them.
         """
-        for capacity, busy, what in self._capacities(engines=priority is not None):
-            most = self._most(priority, capacity)
+        for busy, most, what in self._bounds_of(priority):
             if busy + count > most:
                 raise Unavailable(
                     f"every place {what} for priority {priority or 'high'} is taken: try again later",
                     code="at_capacity",
                     retry_after=self._wait(busy + count - most, busy),
                 )
+
+    def free(self, priority: Priority | None, count: int) -> bool:
+        """Whether such a chat would find its places, and nobody waits for them."""
+        return not self._turns and self._fits(priority, count)
+
+    async def turn(self, priority: Priority | None, count: int) -> None:
+        """Wait until the places are there and it is this chat's turn, or for TURN_SECONDS."""
+        if len(self._turns) >= TURNS:
+            return
+        me, until = object(), self._clock() + TURN_SECONDS
+        self._turns.append(me)
+        try:
+            while self._turns[0] is not me or not self._fits(priority, count):
+                if self._clock() >= until:
+                    return
+                await asyncio.sleep(TURN_PAUSE)
+        finally:
+            self._turns.remove(me)
 
     @contextmanager
     def taken(self, holders: tuple[str, ...], count: int) -> Iterator[None]:
@@ -99,6 +122,14 @@ class Places:
         finally:
             self._add(holders, -count)
             self._mean += MEAN_WEIGHT * (self._clock() - began - self._mean)
+
+    def _fits(self, priority: Priority | None, count: int) -> bool:
+        return all(busy + count <= most for busy, most, _ in self._bounds_of(priority))
+
+    def _bounds_of(self, priority: Priority | None) -> Iterator[tuple[int, int, str]]:
+        """Places taken, those that the priority may fill, and where."""
+        for capacity, busy, what in self._capacities(engines=priority is not None):
+            yield busy, self._most(priority, capacity), what
 
     def _capacities(self, *, engines: bool) -> Iterator[tuple[int, int, str]]:
         """Of the gateway and of the engines: places, those taken, and a name."""

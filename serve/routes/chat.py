@@ -69,6 +69,7 @@ async def _answer(gateway: Gateway, caller: Caller, request: Request, record: Re
     direct = direct_of(request.scope)
     direct.watch(left=record.leave)
     try:
+        await gateway.limits.turn(caller, record.subject)
         with ExitStack() as held:
             left = held.enter_context(gateway.limits.chat(caller, record.subject))
             upstream = await gateway.chats.asking.open(record, gateway.table)

@@ -54,6 +54,7 @@ async def compare(request: Request) -> Response:
             caller.need("product")
         comparison_id, records = paired(gateway, caller, asked, subject, began)
         direct = direct_of(request.scope)
+        await gateway.limits.turn(caller, subject, responses=2)
         with ExitStack() as held:
             held.enter_context(gateway.limits.chat(caller, subject, responses=2))
             direct.watch(left=lambda: leave_all(records))

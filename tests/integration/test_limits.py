@@ -95,10 +95,14 @@ async def test_in_overload_low_is_refused_first_and_high_last(up: Running, fake:
             status, body, headers = await up.chat(keys[priority])
             assert (status, body["error"]["code"]) == (503, "at_capacity"), (busy, priority)
             assert int(headers["Retry-After"]) >= 1
+    fake.wait_before_first = 0.0
+    late = asyncio.create_task(up.chat(keys["high"]))  # waits for its turn
+    await until(lambda: not up.gateway.limits.places.free("high", 0))
+    held.pop().cancel()
+    assert (await late)[0] == 200
     for task in held:
         task.cancel()
     await until(lambda: up.gateway.limits.places.in_flight == 0)
-    fake.wait_before_first = 0.0
     assert (await up.chat(keys["low"]))[0] == 200
 
 
@@ -126,11 +130,11 @@ async def test_an_engine_that_is_full_is_not_asked_again_for_more_than_it_took(
     status, body, headers = await up.chat(high)
     assert (status, body["error"]["code"], headers["Retry-After"]) == (503, "engine_busy", "1")
     fake.refuse = None
-    status, body, _ = await up.chat(high)
+    status, body, _ = await up.chat(await with_key(up))
     assert (status, body["error"]["code"]) == (503, "at_capacity")
     assert len(fake.bodies) == 3
+    assert (await up.chat(high))[0] == 200, "it waits for its turn"
     await asyncio.gather(*held)
-    assert (await up.chat(high))[0] == 200
 
 
 @asynccontextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import ExitStack
 
 import pytest
 
 from feedback.protocols import Priority
+from serve import places as places_module
 from serve.errors import TooMany, Unavailable
 from serve.places import Bounds, Places
 
@@ -112,3 +114,55 @@ def test_a_wait_is_as_long_as_chats_take_and_never_nothing() -> None:
             there.check("low", 1)
     assert one.value.retry_after == 2  # twenty chats end in 40 s: one in 2 s
     assert more.value.retry_after == 22  # eleven must end
+
+
+async def test_those_who_wait_get_their_places_in_turn_and_newcomers_come_after_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(places_module, "TURN_PAUSE", 0.001)
+    now = [0.0]
+    there, order = places(now, engine=2), []
+
+    async def wait(name: str, held: ExitStack, count: int) -> None:
+        await there.turn("high", count)
+        there.check("high", count)
+        held.enter_context(there.taken((), count))
+        order.append(name)
+
+    with ExitStack() as one, ExitStack() as two, ExitStack() as first, ExitStack() as second:
+        for held in (one, two):
+            held.enter_context(there.taken((), 1))
+        assert not there.free("high", 1)
+        waiting = [
+            asyncio.create_task(wait("a pair", first, 2)),
+            asyncio.create_task(wait("a chat", second, 1)),
+        ]
+        await asyncio.sleep(0.02)
+        one.close()  # enough for the second, and the pair was first
+        await asyncio.sleep(0.02)
+        assert (order, there.free("high", 1)) == ([], False)
+        two.close()
+        await waiting[0]
+        assert (order, there.in_flight) == (["a pair"], 2)
+        first.close()
+        await waiting[1]
+    assert order == ["a pair", "a chat"]
+    assert there.free("high", 2)
+
+
+async def test_nobody_waits_longer_than_a_moment_and_only_so_many_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(places_module, "TURN_PAUSE", 0.001)
+    now = [0.0]
+    there = places(now, engine=1)
+    with there.taken((), 1):
+        waiting = [asyncio.create_task(there.turn("high", 1)) for _ in range(places_module.TURNS)]
+        await asyncio.sleep(0.01)
+        await there.turn("high", 1)  # one too many: at once
+        assert not any(task.done() for task in waiting)
+        waiting[3].cancel()  # its client left
+        now[0] += places_module.TURN_SECONDS
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert not fits(there, "high")
+    assert there.free("high", 1)
