@@ -12,12 +12,14 @@ from deploy.state import LaunchState, running_state
 
 
 def gather(settings: LaunchSettings) -> dict[str, Any]:
-    """``ready``, ``url``, ``processes``, ``live`` (alias → adapter id or "base"), ``freshness_seconds``.
+    """``ready``, ``url``, ``processes``, ``live`` (alias → adapter id or "base"), ``freshness_seconds``, and
+    ``refused_events``: what the store refuses of what was said. Null: unknown.
 
     Raises NotRunning when no launch holds the data directory.
     """
     state = running_state(settings.run_dir)
     client = Client(state.url, seconds=5.0)
+    loop = loop_of(client)
     return {
         "ready": http_ok(f"{state.url}/readyz"),
         "url": state.url,
@@ -32,7 +34,8 @@ def gather(settings: LaunchSettings) -> dict[str, Any]:
             for entry in state.processes
         ],
         "live": live_adapters(client, state),
-        "freshness_seconds": freshness(client),
+        "freshness_seconds": _number(loop.get("freshness_seconds")),
+        "refused_events": loop.get("refused_events"),
     }
 
 
@@ -55,12 +58,15 @@ def _live_in_store(state: LaunchState) -> dict[str, str]:
         return {}
 
 
-def freshness(client: Client) -> float | None:
-    """Seconds from the newest vote that the live adapter learnt from to its first response."""
+def loop_of(client: Client) -> dict[str, Any]:
+    """What the gateway tells of the loop; empty when it does not."""
     try:
-        value = client.get("/v1/loop").get("freshness_seconds")
+        return dict(client.get("/v1/loop"))
     except (DeployError, NotRunning):
-        return None
+        return {}
+
+
+def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
@@ -73,4 +79,8 @@ def as_table(found: dict[str, Any]) -> str:
     lines += [f"  {alias} serves {adapter}" for alias, adapter in found["live"].items()]
     if found["freshness_seconds"] is not None:
         lines.append(f"  freshness {found['freshness_seconds']:.0f} s")
+    if found["refused_events"]:
+        lines.append(
+            f"  the store refuses {found['refused_events']} events: docs/operations.md says what to do"
+        )
     return "\n".join(lines)

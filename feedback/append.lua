@@ -112,7 +112,15 @@ local function await()
   end
 end
 
--- Answers the status, and whether the event belongs into the stream.
+-- Into the stream, ahead of every other write: where the server refuses a later one, as it does when a key is not of
+-- the type it should be, the event comes again and is told apart by its id, instead of being taken for a repeat.
+local function stream()
+  call('XADD', P .. 'events', '*', 'k', kind, 'e', body)
+  call('HINCRBY', P .. 'waiting', 'events', 1)
+  if kind == 'vote' or kind == 'comparison' then call('HINCRBY', P .. 'waiting', 'votes', 1) end
+end
+
+-- Answers the status.
 local function say()
   local voice, history = P .. 'voice:' .. facts.feedback_id, P .. 'history:' .. facts.feedback_id
   local spoken = P .. 'spoken:' .. facts.subject
@@ -121,17 +129,18 @@ local function say()
   local time, stood, confirmed = tonumber(facts.time), tonumber(old[2] or -1), tonumber(old[3] or -1)
   if old[1] == mark then
     if time > confirmed then call('HSET', voice, 'confirmed', facts.time) end
-    return 'repeat', false
+    return 'repeat'
   end
+  -- Late: something newer stands. Said after the standing event and before it was confirmed, it stays out of
+  -- the stream, where the newest by time is what counts.
+  local late = old[1] and time < confirmed
+  if not (late and time >= stood) then stream() end
   if old[1] then -- a first saying is its own history
     if call('EXISTS', history) == 0 then call('RPUSH', history, old[5]) end
     call('RPUSH', history, body)
     call('LTRIM', history, -32, -1)
   end
   call('SADD', spoken, facts.feedback_id)
-  -- Late: something newer stands. Said after the standing event and before it was confirmed, it stays out of
-  -- the stream, where the newest by time is what counts.
-  local late = old[1] and time < confirmed
   if not late then
     if old[1] then tally(cjson.decode(old[4]), -1) end
     call('HSET', voice, 'body', body, 'said', mark, 'time', facts.time, 'confirmed', facts.time, 'facts', facts.tally)
@@ -140,7 +149,7 @@ local function say()
     await()
   end
   for _, key in ipairs({voice, history, spoken}) do call('EXPIRE', key, facts.life) end
-  return old[1] and 'changed' or 'new', not (late and time >= stood)
+  return old[1] and 'changed' or 'new'
 end
 
 local function expose()
@@ -189,22 +198,19 @@ end
 if kind ~= 'response' and call('EXISTS', seen) == 1 then return 'repeat' end
 local forgotten = call('GET', P .. 'forgotten:' .. facts.mark)
 if forgotten and tonumber(facts.time) <= tonumber(forgotten) then return 'repeat' end
-local status, streamed = 'new', true
+local status = 'new'
 if kind == 'vote' or kind == 'comparison' or kind == 'label' then
-  status, streamed = say()
+  status = say()
   if status == 'repeat' then return status end
 elseif kind == 'response' then
   if call('EXISTS', P .. 'response:' .. short(facts.response_id)) == 1 then return 'repeat' end
+  stream()
   respond()
 elseif kind == 'report' then
+  stream()
   call('HSET', P .. 'reports', facts.report_id, body)
   call('SADD', P .. 'spoken:' .. facts.subject, facts.report_id)
   call('EXPIRE', P .. 'spoken:' .. facts.subject, facts.life)
-end
-if streamed then
-  call('XADD', P .. 'events', '*', 'k', kind, 'e', body)
-  call('HINCRBY', P .. 'waiting', 'events', 1)
-  if kind == 'vote' or kind == 'comparison' then call('HINCRBY', P .. 'waiting', 'votes', 1) end
 end
 if kind ~= 'response' then call('SET', seen, '1', 'EX', facts.seen) end -- a response's own key tells
 return status

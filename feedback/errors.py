@@ -7,6 +7,7 @@ HeedError
 ├── NotStored                a genuine id of a response that was asked not to be stored
 ├── StoreError
 │   ├── StoreUnavailable     the store did not answer, is read-only, loading, or full: try again later
+│   │   └── EventsRefused    it answers, and refuses some of the events: says which; the others are written
 │   └── Conflict             a compare-and-set lost: read again and decide anew
 ├── SpoolFull                the local spool is at its size limit or the disk refused the write
 ├── UnknownRecord            no adapter, alias, experiment or key of that name
@@ -17,6 +18,12 @@ HeedError
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from feedback.protocols import Appended
 
 
 class HeedError(Exception):
@@ -45,6 +52,17 @@ class StoreError(HeedError):
 
 class StoreUnavailable(StoreError):
     """The store is away, loading, read-only or full; nothing is known to have been written."""
+
+
+class EventsRefused(StoreUnavailable):
+    """The store answered each of a group of events, and some of them with an error that is of this event alone."""
+
+    def __init__(self, why: str, appended: Sequence[Appended | None]) -> None:
+        super().__init__(
+            f"the store refused {sum(one is None for one in appended)} of {len(appended)} events: {why}"
+        )
+        self.why = why  # the error's code: no word of an event is in it
+        self.appended = tuple(appended)  # what became of each, in order; None: refused
 
 
 class Conflict(StoreError):

@@ -18,13 +18,13 @@ import redis
 
 from feedback import keys
 from feedback.erasing import FILLER, Eraser, decoded, entries_with, order, response_ids
-from feedback.errors import InvalidRecord
+from feedback.errors import EventsRefused, InvalidRecord
 from feedback.events import Event, Report, Vote, decode, encode, kind_of
 from feedback.facts import FORGOTTEN_SECONDS, arm_counts, facts_of, mark_of
 from feedback.flushed import Flushed
 from feedback.ids import feedback_id
 from feedback.protocols import Appended, ArmCounts, Backlog, Entry, ResponseSummary
-from feedback.store import Durability, durability, translated
+from feedback.store import Durability, durability, refusal, translated
 
 logger = logging.getLogger(__name__)
 
@@ -68,12 +68,19 @@ class RedisEventLog:
             except redis.ReadOnlyError:  # no primary any more: the address may name another server by now
                 self._client.connection_pool.disconnect()
                 raise
-        return [
-            Appended(event.event_id, reply.decode(), getattr(event, "feedback_id", None))
+        appended = [
+            None
+            if isinstance(reply, Exception)
+            else Appended(event.event_id, reply.decode(), getattr(event, "feedback_id", None))
             for event, reply in zip(events, replies, strict=True)
         ]
+        written = [one for one in appended if one is not None]
+        if len(written) < len(events):
+            raise EventsRefused(next(filter(None, map(refusal, replies))), appended)
+        return written
 
     def _run(self, events: Sequence[Event]) -> list[Any]:
+        """What the server answered to each; an error only where it is of that event alone."""
         with self._client.pipeline(transaction=False) as pipe:
             for event in events:
                 facts = orjson.dumps(facts_of(event, self._life))
@@ -84,7 +91,7 @@ class RedisEventLog:
             replies = pipe.execute(raise_on_error=False)
         flushed = replies.pop() if waits else None
         for reply in replies:
-            if isinstance(reply, Exception):
+            if isinstance(reply, Exception) and refusal(reply) is None:
                 raise reply
         if waits:
             self._flushed.check(flushed)

@@ -61,6 +61,9 @@ TABLE: tuple[Metric, ...] = (
     _gateway("votes_total", "counter", "adapter rating", "votes taken: up, down, taken_back"),
     _gateway("comparisons_total", "counter", "result", "comparisons taken: win, tie, both_bad, ranking"),
     _gateway("feedback_spool_events", "gauge", "", "events on the local disk, waiting for the store"),
+    _gateway(
+        "feedback_refused_events", "gauge", "", "events set aside on the local disk: the store refuses them"
+    ),
     _gateway("feedback_unclaimed_events", "gauge", "", "events in the log that are not archived yet"),
     _gateway("feedback_oldest_unclaimed_seconds", "gauge", "", "age of the oldest of them"),
     _gateway("events_dropped_total", "counter", "why", "responses that could not be logged; never votes"),

@@ -2,12 +2,14 @@
 
 One line an event: crc32 of the body in hex, a space, the body. A torn or damaged line is set aside, the
 others are kept. Draining appends to the log in order under the same event ids, so a crash between
-the append and the forgetting of the file counts nothing twice.
+the append and the forgetting of the file counts nothing twice. An event that the store refuses while it takes
+others is set aside in a file of its own, in the same form, so that it holds nobody up; it can be offered again.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import threading
 import zlib
@@ -17,10 +19,11 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from feedback.durable import fsync_folder, write_durably
-from feedback.errors import InvalidRecord, SpoolFull
+from feedback.errors import EventsRefused, InvalidRecord, SpoolFull, StoreUnavailable
 from feedback.events import Event, decode, encode
 from feedback.protocols import Appended, EventLog
 
+logger = logging.getLogger(__name__)
 _GROUP_BYTES = 2**18  # of lines that go to the log in one round trip
 _Identity: TypeAlias = tuple[int, ...] | tuple[int, bytes]
 
@@ -34,6 +37,7 @@ class Spool:
         self._path = folder / "events.spool"
         self._moving = folder / "draining.spool"
         self._damaged = folder / "damaged.spool"
+        self._refused = folder / "refused.spool"
         self._moved: tuple[_Identity, int] = ((), 0)  # how far into which file this process has drained
         self._counted: dict[Path, tuple[_Identity, int, int]] = {}  # offset and lines up to it
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,29 +59,25 @@ class Spool:
                 held, most = _size(self._path) + _size(self._moving), int(self._max * share)
                 if held + len(lines) > most:
                     raise SpoolFull(f"the spool holds {held} bytes, its limit is {most}")
-                self._write(lines)
+                self._write(self._path, lines)
         except OSError as error:
             raise SpoolFull(f"the disk refused the event: {error.strerror}") from error
         return [Appended(event.event_id, "new", getattr(event, "feedback_id", None)) for event in events]
 
-    def _write(self, lines: bytes) -> None:
-        fresh, size = not self._path.exists(), _size(self._path)
-        with self._path.open("ab", buffering=0) as file:
+    def _write(self, path: Path, lines: bytes) -> None:
+        """Durable at the end of the file when it returns; none of it when the disk refuses."""
+        fresh, size = not path.exists(), _size(path)
+        with path.open("ab", buffering=0) as file:
             try:
-                if size and not self._ends_whole():
+                if size and not _ends_whole(path):
                     lines = b"\n" + lines
                 _write_all(file, lines)
                 os.fsync(file.fileno())
             except OSError:
-                os.truncate(self._path, size)
+                os.truncate(path, size)
                 raise
         if fresh:
             fsync_folder(self._folder)
-
-    def _ends_whole(self) -> bool:
-        with self._path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
 
     def drain(self, log: EventLog, *, wait: bool = True) -> int | None:
         """Move everything to the log, in order; how many went. None, when ``wait`` is false and another process is
@@ -105,29 +105,71 @@ class Spool:
             return self._moving.exists()
 
     def _move(self, log: EventLog) -> int:
-        total = 0
+        total, refused, damaged = 0, _Refused(), list[bytes]()
         with self._moving.open("rb") as file:
             found = os.fstat(file.fileno())
             identity = (found.st_ino, found.st_ctime_ns, found.st_size)  # nobody appends to it
             if self._moved[0] == identity:
                 file.seek(self._moved[1])
             while lines := file.readlines(_GROUP_BYTES):
-                read = [(line, _event(line)) for line in lines]
-                events = [event for _, event in read if event is not None]
-                if events:
-                    log.append(events)
-                self._set_aside([line for line, event in read if event is None and line.strip()])
-                self._moved = (identity, file.tell())
-                total += len(events)
+                total += refused.offer(log, lines, damaged)
+                if refused.lines and refused.others_pass:
+                    self._refuse(refused)
+                if not refused.lines:  # else the next call offers them again
+                    self._set_aside(damaged)
+                    self._moved = (identity, file.tell())
         with self._lock, self._locked():
+            if refused.lines:  # and nothing else was new to the log: it may refuse everything
+                if not _size(self._path):
+                    raise StoreUnavailable(f"the store refuses all that is offered: {refused.why}")
+                self._write(self._path, b"".join(refused.lines))  # after newer ones, which may pass
+            self._set_aside(damaged)
             self._moving.unlink()
             fsync_folder(self._folder)
         return total
 
-    def _set_aside(self, lines: Sequence[bytes]) -> None:
-        if lines:
+    def _refuse(self, refused: _Refused) -> None:
+        """Set them aside: the store takes others."""
+        self._write(self._refused, b"".join(refused.lines))
+        logger.error(
+            "%d events are set aside in %s: the store refuses them (%s) and takes others",
+            len(refused.lines),
+            self._refused.name,
+            refused.why,
+        )
+        refused.lines.clear()
+
+    def refused(self) -> int:
+        """How many events are set aside because the store refuses them."""
+        with self._lock, self._locked():
+            return self._lines(self._refused)
+
+    def offer_refused(self, log: EventLog) -> int:
+        """Offer the log again what it refused; how many it has now. What it still refuses stays where it is. Raises
+        StoreUnavailable, and SpoolFull when the disk refuses: then all of it stays.
+        """
+        if not _size(self._refused):
+            return 0
+        try:
+            with self._locked(".drain", wait=False):
+                total, still, damaged = 0, _Refused(), list[bytes]()
+                with self._refused.open("rb") as file:
+                    while lines := file.readlines(_GROUP_BYTES):
+                        total += still.offer(log, lines, damaged)
+                if total or damaged:
+                    self._set_aside(damaged)
+                    write_durably(self._refused, b"".join(still.lines))
+                return total
+        except (BlockingIOError, FileNotFoundError):  # another process is at it, or was
+            return 0
+        except OSError as error:
+            raise SpoolFull(f"the disk refused to mend the spool: {error.strerror}") from error
+
+    def _set_aside(self, damaged: list[bytes]) -> None:
+        if damaged:
             with self._damaged.open("ab") as file:
-                file.writelines(line.rstrip(b"\n") + b"\n" for line in lines)
+                file.writelines(damaged)
+            damaged.clear()
 
     def forget(self, subject: str, before: float) -> int:
         """Drop the subject's events up to ``before`` (Unix seconds), and damaged lines that name it; returns
@@ -135,7 +177,7 @@ class Spool:
         """
         gone = 0
         with self._locked(".drain"), self._lock, self._locked():
-            for path in (self._path, self._moving, self._damaged):
+            for path in (self._path, self._moving, self._damaged, self._refused):
                 if not path.exists():
                     continue
                 lines = path.read_bytes().split(b"\n")
@@ -168,6 +210,38 @@ class Spool:
                 lines += block.count(b"\n")
             self._counted[path] = (identity, file.tell(), lines)
         return lines
+
+
+class _Refused:
+    """What a log refused of what it was offered, and whether it took anything that it had not before."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.others_pass = False
+        self.why = ""
+
+    def offer(self, log: EventLog, lines: Sequence[bytes], damaged: list[bytes]) -> int:
+        """How many of the lines' events the log has now; ``damaged`` grows by those that hold none."""
+        read = [(line.rstrip(b"\n") + b"\n", _event(line)) for line in lines if line.strip()]
+        damaged += [line for line, event in read if event is None]
+        whole = [(line, event) for line, event in read if event is not None]
+        appended: Sequence[Appended | None]
+        try:
+            appended = log.append([event for _, event in whole])
+        except EventsRefused as error:
+            appended, self.why = error.appended, error.why
+        self.lines += [line for (line, _), one in zip(whole, appended, strict=True) if one is None]
+        taken = [one for one in appended if one is not None]
+        self.others_pass |= any(
+            one.status != "repeat" for one in taken
+        )  # a repeat is answered without a write
+        return len(taken)
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from feedback.errors import StoreUnavailable
+
+_PASSING = frozenset({"BUSY", "MISCONF", "NOREPLICAS"})
+_CODE = re.compile(r"[A-Z]{1,32}")
 
 
 def connect(url: str, timeout_seconds: float = 2.0) -> redis.Redis:
@@ -27,6 +31,16 @@ def connect(url: str, timeout_seconds: float = 2.0) -> redis.Redis:
         retry=Retry(ExponentialBackoff(base=0.01, cap=0.1), 1, (redis.ConnectionError,)),
         health_check_interval=10,
     )
+
+
+def refusal(reply: object) -> str | None:
+    """The code of an error that is of one command alone (``ERR``, ``WRONGTYPE``); None of an answer, and of an error
+    that is of the server and passes. redis-py has classes of their own for most of the latter.
+    """
+    if type(reply) is not redis.ResponseError:
+        return None
+    code = getattr(reply, "status_code", None) or str(reply).split(" ", 1)[0]
+    return None if code in _PASSING else code if _CODE.fullmatch(code) else "ERR"
 
 
 @contextmanager

@@ -59,6 +59,7 @@ class Metrics:
         self.votes = self._counter("votes", "votes taken", "adapter", "rating")
         self.comparisons = self._counter("comparisons", "comparisons taken", "result")
         self.spool_events = self._gauge("feedback_spool_events", "events on local disk", "livemax")
+        self.refused_events = self._gauge("feedback_refused_events", "events the store refuses", "livemax")
         self.unclaimed = self._gauge("feedback_unclaimed_events", "events not yet archived", LAST)
         self.oldest_unclaimed = self._gauge(
             "feedback_oldest_unclaimed_seconds", "age of the oldest event not yet archived", LAST
@@ -92,6 +93,10 @@ class Metrics:
     def spooled(self) -> int:
         """Events on this machine's disk that wait for the store, as last measured."""
         return int(self.registry.get_sample_value("heed_feedback_spool_events") or 0)
+
+    def set_aside(self) -> int:
+        """Events on this machine's disk that the store refuses, as last measured."""
+        return int(self.registry.get_sample_value("heed_feedback_refused_events") or 0)
 
     def forget_adapters(self, gone: Iterable[str]) -> None:
         """Drop the series of adapters that are no longer served, so that their number stays bounded."""

@@ -16,7 +16,7 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Literal
 
-from feedback.errors import HeedError, SpoolFull, StoreUnavailable
+from feedback.errors import EventsRefused, HeedError, SpoolFull, StoreUnavailable
 from feedback.events import Event, Response
 from feedback.protocols import Appended, EventLog
 from feedback.spool import Spool
@@ -170,9 +170,23 @@ class Writer:
             if not self._draining.away:
                 try:
                     return _written("stored", self._log.append(events), events)
-                except StoreUnavailable:
-                    self._draining.lost()
+                except EventsRefused as error:
+                    self._draining.lost(error)
+                    return self._set_by_refused(events, error.appended)
+                except StoreUnavailable as error:
+                    self._draining.lost(error)
             return self._set_by(events)
+
+    def _set_by_refused(
+        self, events: list[Event], appended: Sequence[Appended | None]
+    ) -> Sequence[Written | None]:
+        """The others are stored; those that were refused go the way of the spool, which tells what is amiss."""
+        refused = [event for event, one in zip(events, appended, strict=True) if one is None]
+        kept = iter(self._set_by(refused))
+        return [
+            next(kept) if one is None else Written("stored", one, event)
+            for event, one in zip(events, appended, strict=True)
+        ]
 
     def _set_by(self, events: list[Event]) -> Sequence[Written | None]:
         """Into the spool; where it fills, what people said has more room than what they were answered."""

@@ -50,6 +50,7 @@ def loop(parts: Parts, alias: str | None = None) -> Response:
             for engine in parts.pool.engines
         ],
         "spooled_events": parts.metrics.spooled(),
+        "refused_events": parts.metrics.set_aside(),
         "workers": parts.registry.loop(WORKERS),
         **dict.fromkeys(WORKERS_TELL),
     }

@@ -28,7 +28,7 @@ function draw(now) {
   place("stages", [now.stage, now.waiting, now.batch, reward?.accuracy, now.progress, now.share, now.live, now.up, now.inFlight, adapters], () => drawPipeline(now));
   place("step", [now.step, now.progress, now.eta, now.figures, now.waiting, now.canary, now.candidate, now.asked, now.share, now.run.length, now.enough, now.retryAt && Math.floor(Date.now() / 1000)], () => drawStep(now));
   $("told").textContent = now.step ? `Running: ${now.step}` : ""; // once a step, not once a second
-  place("tiles", [now.waiting, now.total, now.freshness, now.live, now.spooled, Math.floor(Date.now() / 30000)], () => tiles(now));
+  place("tiles", [now.waiting, now.total, now.freshness, now.live, now.spooled, now.refused, Math.floor(Date.now() / 30000)], () => tiles(now));
   place("reward", [reward, adapters.length], () => rewardCard(now));
   place("batch", [now.batch, Math.floor(Date.now() / 5000)], () => batchCard(now.batch));
   place("adapters", [adapters, Math.floor(Date.now() / 30000)], () => (adapters.length ? drawAdapters(adapters, refresh, failed) : h("li", { class: "empty" }, "No adapter yet: the base answers.")));
@@ -45,7 +45,7 @@ function draw(now) {
 function tiles(now) {
   const tile = (label, value, note) => h("div", { class: "tile" }, h("span", { class: "soft small" }, label), h("strong", { class: "figures" }, value), h("span", { class: "soft small" }, note));
   return [
-    tile("Votes waiting", String(now.waiting), now.spooled ? `${now.spooled} more on this disk` : `${now.total} in all`),
+    tile("Votes waiting", String(now.waiting), now.refused ? `the store refuses ${counted(now.refused, "event")}: see the log` : now.spooled ? `${now.spooled} more on this disk` : `${now.total} in all`),
     tile("Freshness", now.freshness === null ? "–" : duration(now.freshness), "from a vote to a reply that learnt"),
     tile("Live", now.live ? short(now.live) : "base", now.live ? "adapter that answers" : "no adapter yet"),
     tile("Last round", now.last ? duration(now.last.seconds) : "–", now.last ? `${now.last.verdict ?? "ended"}, ${ago(now.last.ended)}` : "none yet"),

@@ -20,6 +20,7 @@ export function picture(loop, adapters, experiments) {
     waiting: loop.waiting_votes ?? loop.waiting?.votes ?? 0,
     total: loop.votes_total ?? 0,
     spooled: loop.spooled_events ?? 0,
+    refused: loop.refused_events ?? 0,
     step: loop.step ?? null, progress: loop.progress ?? null, eta: loop.eta_seconds ?? null,
     figures: loop.step ? loop.figures ?? {} : {},
     run: loop.step === "ppo" ? seen(loop) : [],

@@ -19,11 +19,12 @@ import pytest
 import redis
 
 from feedback import keys
-from feedback.errors import StoreUnavailable
-from feedback.events import Event
+from feedback.errors import EventsRefused, StoreUnavailable
+from feedback.events import Event, Vote
 from feedback.log import RedisEventLog
-from feedback.store import connect
-from tests.contract.making import in_arm, response, vote
+from feedback.spool import Spool
+from feedback.store import connect, refusal
+from tests.contract.making import in_arm, report, response, vote
 from tests.servers import valkey_server, wait_until
 
 
@@ -205,3 +206,70 @@ def test_a_server_without_a_journal_is_told_of_once_and_taken_as_it_is(
     assert [record.message for record in caplog.records] == [
         "the store does not promise that votes are on its disk: appendonly or appendfsync is no"
     ]
+
+
+def names(log: RedisEventLog) -> list[str]:
+    """What can be claimed now, by event id."""
+    return [entry.event.event_id for entry in log.claim("w", 10_000)]
+
+
+def test_an_event_that_the_server_always_refuses_holds_up_no_other_and_counts_once_when_it_is_mended(
+    store: redis.Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log, spool = RedisEventLog(store), Spool(tmp_path)
+    one, other = vote("r1", "up", 2.0, comment="my words"), vote("r2", "down", 3.0)
+    spoilt = keys.voice(one.feedback_id)
+    store.set(spoilt, "of another type")
+    with pytest.raises(EventsRefused, match=r"refused 1 of 3 events: [A-Z]+$") as refused:
+        log.append([response("r1"), one, response("r2")])
+    assert [told and told.status for told in refused.value.appended] == ["new", None, "new"]
+    spool.append([response("r1"), one, other])
+    assert spool.drain(log) == 2
+    assert (spool.empty, spool.refused()) == (True, 1)
+    assert "my words" not in caplog.text
+    assert names(log) == ["r1", "r2", other.event_id]
+    assert spool.offer_refused(log) == 0
+    store.delete(spoilt)
+    assert spool.offer_refused(log) == 1
+    assert (names(log), spool.refused()) == ([one.event_id], 0)
+    assert log.latest("r1", "s1") == one
+    assert log.votes_total("heed") == 2
+
+
+def test_a_server_that_refuses_every_event_is_waited_for(store: redis.Redis, tmp_path: Path) -> None:
+    log, spool = RedisEventLog(store), Spool(tmp_path)
+    store.set(keys.EVENTS, "of another type")
+    said = [response("r1"), vote("r1", "up", 2.0), report("rp-1", "r1"), response("r2")]
+    spool.append(said)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="refuses all"):
+            spool.drain(log)
+    assert (spool.pending(), spool.refused()) == (4, 0)
+    store.delete(keys.EVENTS)
+    assert spool.drain(log) == 4
+    assert names(log) == [event.event_id for event in said]
+    assert log.votes_total("heed") == 1
+
+
+def test_a_vote_whose_count_the_server_refuses_is_in_the_log_all_the_same(store: redis.Redis) -> None:
+    """A script that breaks off leaves what it has done: never a vote that is known and that nobody reads."""
+    log = RedisEventLog(store)
+    log.append([in_arm("r1", "control", "s1")])
+    counts = store.dump(keys.counts("exp"))
+    store.set(keys.counts("exp"), "of another type")
+    said = vote("r1", "up", 2.0)
+    with pytest.raises(EventsRefused):
+        log.append([said])
+    store.delete(keys.counts("exp"))
+    store.restore(keys.counts("exp"), 0, counts)
+    log.append([said])
+    voted = [entry.event for entry in log.claim("w", 10) if isinstance(entry.event, Vote)]
+    assert {event.event_id for event in voted} == {said.event_id}
+
+
+@pytest.mark.parametrize("said", ["MISCONF cannot save", "BUSY runs a script", "NOREPLICAS not enough"])
+def test_an_error_that_is_of_the_server_and_passes_is_of_no_event(said: str) -> None:
+    assert refusal(redis.ResponseError(said)) is None
+    assert refusal(redis.OutOfMemoryError("command not allowed")) is None
+    assert refusal(redis.ResponseError("WRONGTYPE Operation against a key")) == "WRONGTYPE"
+    assert refusal(redis.ResponseError("words of somebody")) == "ERR"

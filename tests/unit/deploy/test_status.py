@@ -27,7 +27,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, ready: bool) -> None:
     """Let the gateway answer as the contract says."""
     answers = {
         "/v1/aliases": {"data": [{"name": "heed", "live": None}, {"name": "b", "live": "a-1"}]},
-        "/v1/loop": {"freshness_seconds": 42.0},
+        "/v1/loop": {"freshness_seconds": 42.0, "refused_events": 2},
     }
     monkeypatch.setattr(Client, "get", lambda self, path, **query: answers[path])
     monkeypatch.setattr(status, "http_ok", lambda url: ready)
@@ -39,7 +39,7 @@ def test_status_has_the_shape_of_the_contract(tmp_path: Path, monkeypatch: pytes
     with hold(settings.run_dir):
         write_state(settings.run_dir, STATE)
         found = json.loads(json.dumps(gather(settings)))
-    assert list(found) == ["ready", "url", "processes", "live", "freshness_seconds"]
+    assert list(found) == ["ready", "url", "processes", "live", "freshness_seconds", "refused_events"]
     assert found["ready"] is True
     assert found["live"] == {"heed": "base", "b": "a-1"}
     assert found["freshness_seconds"] == 42.0
@@ -51,6 +51,7 @@ def test_status_has_the_shape_of_the_contract(tmp_path: Path, monkeypatch: pytes
         "restarts": 1,
     }
     assert "worker" in as_table(found)
+    assert "refuses 2 events" in as_table(found)
 
 
 def test_status_tells_processes_when_neither_gateway_nor_store_answers(tmp_path: Path) -> None:
@@ -59,6 +60,7 @@ def test_status_tells_processes_when_neither_gateway_nor_store_answers(tmp_path:
         write_state(settings.run_dir, STATE)
         found = gather(settings)
     assert (found["ready"], found["live"], found["freshness_seconds"]) == (False, {}, None)
+    assert found["refused_events"] is None, "unknown is not none"
     assert len(found["processes"]) == 3
 
 

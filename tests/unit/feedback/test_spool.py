@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from feedback.errors import SpoolFull, StoreUnavailable
+from feedback.errors import EventsRefused, SpoolFull, StoreUnavailable
 from feedback.events import Event
 from feedback.memory import MemoryEventLog
 from feedback.protocols import Appended
@@ -48,6 +48,25 @@ class AwayAfter(MemoryEventLog):
             raise StoreUnavailable("away")
         self.groups -= 1
         return super().append(events)
+
+
+class Refusing(MemoryEventLog):
+    """A log that refuses some events, whatever else it takes."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.names = set(names)
+
+    def append(self, events: Sequence[Event]) -> list[Appended]:
+        taken = iter(super().append([event for event in events if event.event_id not in self.names]))
+        answers = [None if event.event_id in self.names else next(taken) for event in events]
+        if None in answers:
+            raise EventsRefused("ERR", answers)
+        return [one for one in answers if one is not None]
+
+
+def logged(log: MemoryEventLog) -> list[str]:
+    return [entry.event.event_id for entry in log.claim("w", 10_000)]
 
 
 def drained(spool: Spool) -> list[str]:
@@ -246,3 +265,88 @@ def test_a_disk_with_room_for_a_part_of_an_event_keeps_none_of_it(tmp_path: Path
     assert said.stdout.split() == ["refused", str(room - 100)], said.stderr
     spool.append([response("r3")])
     assert drained(spool) == ["r1", "r3"]
+
+
+def test_an_event_that_is_refused_while_others_pass_is_set_aside_and_offered_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool, log = Spool(tmp_path), Refusing("r2")
+    spool.append([response("r1"), response("r2"), response("r3")])
+    assert spool.drain(log) == 2
+    assert (spool.empty, spool.pending(), spool.refused()) == (True, 0, 1)
+    assert logged(log) == ["r1", "r3"]
+    assert "1 events are set aside" in caplog.text
+    assert "said r2" not in caplog.text
+    assert spool.offer_refused(log) == 0
+    assert Spool(tmp_path).refused() == 1, "it is on the disk"
+    log.names.clear()
+    assert Spool(tmp_path).offer_refused(log) == 1
+    assert logged(log) == ["r2"]
+    assert (spool.refused(), spool.offer_refused(log)) == (0, 0)
+
+
+def test_a_store_that_refuses_everything_takes_nothing_out_of_the_spool(tmp_path: Path) -> None:
+    spool, log = Spool(tmp_path), Refusing("r1", "r2")
+    spool.append([response("r1"), response("r2")])
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="refuses all"):
+            spool.drain(log)
+    assert (spool.pending(), spool.refused()) == (2, 0)
+    log.names.clear()
+    assert spool.drain(log) == 2
+    assert logged(log) == ["r1", "r2"]
+
+
+def test_what_the_log_had_before_does_not_prove_that_others_pass(tmp_path: Path) -> None:
+    spool, log = Spool(tmp_path), Refusing("r2")
+    log.append([response("r1")])
+    spool.append([response("r1"), response("r2")])
+    with pytest.raises(StoreUnavailable):
+        spool.drain(log)
+    spool.append([response("r3")])
+    assert spool.drain(log) == 2, "r1 once more, and r3, which is new"
+    assert (spool.refused(), spool.pending()) == (1, 0)
+    assert logged(log) == ["r1", "r3"]
+
+
+def test_beside_a_refused_event_a_damaged_line_is_set_aside_once(tmp_path: Path) -> None:
+    spool, log = Spool(tmp_path), Refusing("r2")
+    spool.append([response("r1"), response("r2")])
+    path = tmp_path / "events.spool"
+    path.write_bytes(path.read_bytes().replace(b"said r1", b"sa1d r1"))
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            spool.drain(log)
+    spool.append([response("r3")])
+    assert spool.drain(log) == 1
+    assert (tmp_path / "damaged.spool").read_bytes().count(b"sa1d r1") == 1
+
+
+def test_a_damaged_line_among_the_refused_goes_to_the_damaged_and_the_others_stay(tmp_path: Path) -> None:
+    spool, log = Spool(tmp_path), Refusing("r1", "r2")
+    spool.append([response(f"r{n}") for n in (1, 2, 3)])
+    spool.drain(log)
+    path = tmp_path / "refused.spool"
+    path.write_bytes(path.read_bytes().replace(b"said r1", b"sa1d r1"))
+    assert spool.offer_refused(log) == 0
+    assert spool.refused() == 1
+    assert b"sa1d r1" in (tmp_path / "damaged.spool").read_bytes()
+
+
+def test_a_store_that_goes_away_while_refused_events_are_offered_leaves_them(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.append([response("r1"), response("r2")])
+    spool.drain(Refusing("r1"))
+    with pytest.raises(StoreUnavailable):
+        spool.offer_refused(AwayAfter(groups=0))
+    assert spool.refused() == 1
+
+
+def test_a_forgotten_subject_is_dropped_from_what_was_refused(tmp_path: Path) -> None:
+    spool, log = Spool(tmp_path), Refusing("r1", "r2")
+    spool.append([response("r1", "s-gone"), response("r2", "s-stays"), response("r3")])
+    spool.drain(log)
+    assert spool.forget("s-gone", 200.0) == 1
+    log.names.clear()
+    assert spool.offer_refused(log) == 1
+    assert logged(log) == ["r3", "r2"]

@@ -7,11 +7,19 @@ import inspect
 import pytest
 
 from feedback import errors as contract
-from feedback.errors import Conflict, HeedError, InvalidRecord, InvalidTransition, UnknownRecord
+from feedback.errors import (
+    Conflict,
+    EventsRefused,
+    HeedError,
+    InvalidRecord,
+    InvalidTransition,
+    UnknownRecord,
+)
 from serve.errors import EngineRefused, GatewayError, body_of, field_name, translate
 
 MADE: dict[str, HeedError] = {
     "Conflict": Conflict("alias heed", 1, 2),
+    "EventsRefused": EventsRefused("ERR", [None]),
     "UnknownRecord": UnknownRecord("adapter", "a-1"),
     "InvalidTransition": InvalidTransition("a-1", "rejected", "live"),
     "InvalidRecord": InvalidRecord("arms", "needs two"),
@@ -22,6 +30,7 @@ STATUS = {
     "ExpiredId": 410,
     "NotStored": 409,
     "StoreUnavailable": 503,
+    "EventsRefused": 503,
     "Conflict": 409,
     "SpoolFull": 503,
     "UnknownRecord": 404,

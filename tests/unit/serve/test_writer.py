@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from feedback.errors import SpoolFull, StoreUnavailable
+from feedback.errors import EventsRefused, SpoolFull, StoreUnavailable
 from feedback.events import Event, Response, Vote
 from feedback.memory import MemoryEventLog
 from feedback.spool import Spool
@@ -218,3 +218,45 @@ async def test_a_spool_that_cannot_be_drained_keeps_no_vote_from_a_log_that_answ
         monkeypatch.undo()
         wait(lambda: Spool(tmp_path).empty)
         assert logged(log) == ["ev-0002", "ev-0001"]
+
+
+async def test_an_event_that_the_log_refuses_is_counted_and_holds_up_no_other(tmp_path: Path) -> None:
+    class Refusing(Flaky):
+        refuses = "ev-0001"
+
+        def append(self, events: Any) -> Any:
+            taken = {
+                one.event_id: one for one in super().append([e for e in events if e.event_id != self.refuses])
+            }
+            if len(taken) < len(events):
+                raise EventsRefused("ERR", [taken.get(event.event_id) for event in events])
+            return list(taken.values())
+
+    log = Refusing()
+    with writing(log, tmp_path) as (writer, metrics):
+        assert (await writer.write(vote(1))).status == "spooled"
+        assert (await writer.write(vote(2))).status in {"stored", "spooled"}
+        wait(lambda: metrics.set_aside() == 1)
+        wait(lambda: not writer.away)
+        assert (await writer.write(vote(3))).status == "stored"
+        assert logged(log) == ["ev-0002", "ev-0003"]
+    log.refuses = ""
+    with writing(log, tmp_path) as (writer, metrics):  # a gateway that starts anew offers it again
+        wait(lambda: logged(log) == ["ev-0001"])
+        wait(lambda: metrics.set_aside() == 0)
+
+
+async def test_of_a_group_only_what_is_refused_waits(tmp_path: Path) -> None:
+    class Refusing(Flaky):
+        def append(self, events: Any) -> Any:
+            answers = [one if one.event_id != "ev-0002" else None for one in super().append(events)]
+            if None in answers:
+                raise EventsRefused("ERR", answers)
+            return answers
+
+    with writing(Refusing(), tmp_path, start=False) as (writer, _):
+        waiting = [asyncio.create_task(writer.write(vote(number))) for number in (1, 2, 3)]
+        await asyncio.sleep(0)
+        writer.start()
+        assert [(await one).status for one in waiting] == ["stored", "spooled", "stored"]
+        writer.close()
