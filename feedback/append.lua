@@ -47,15 +47,46 @@ local function add(what, known, subject, won, n)
   call('EXPIRE', key, facts.keep)
 end
 
--- Counts one pair of responses of different arms: `won` is 1, 0.5 or 0 for the first.
-local function pair(first, second, won, subject, sign)
-  if not first or not second or not present(first.experiment) then return end
-  if first.experiment ~= second.experiment or first.arm == second.arm then return end
+local function score(first, second, won, subject, sign)
   for _, side in ipairs({{first, won}, {second, 1 - won}}) do
     bump(side[1].experiment, side[1].arm, 'wins', sign * side[2])
     bump(side[1].experiment, side[1].arm, 'compared', sign)
     add('pairs', side[1], subject, sign * side[2], sign)
   end
+end
+
+-- Of {voice: {time, won}} the newest; of the same time the greater name, whichever came first.
+local function newest(voices)
+  local name, told = nil, nil
+  for one, said in pairs(voices) do
+    local time, best = tonumber(said[1]), told and tonumber(told[1])
+    if not told or time > best or (time == best and one > name) then name, told = one, said end
+  end
+  return told and told[2]
+end
+
+-- Counts or takes back what one voice says of two responses, each {id, place, summary}, of different arms: `won` is 1,
+-- 0.5 or 0 for the first. A comparison and a ranking may name the same two: of all that a subject says of them the
+-- newest counts.
+local function pair(a, b, won, said, sign)
+  local first, second = a[3], b[3]
+  if not first or not second or not present(first.experiment) then return end
+  if first.experiment ~= second.experiment or first.arm == second.arm then return end
+  if b[1] < a[1] then a, b, first, second, won = b, a, second, first, 1 - won end
+  local key = P .. 'paired:' .. first.experiment .. ':' .. said.subject
+  local field = short(a[1]) .. '|' .. short(b[1])
+  local voices = cjson.decode(call('HGET', key, field) or '{}')
+  if not present(said.feedback_id) or (sign < 0 and not voices[said.feedback_id]) then -- counted before voices were kept
+    return score(first, second, won, said.subject, sign)
+  end
+  local before = newest(voices)
+  voices[said.feedback_id] = sign > 0 and {said.time, won} or nil
+  local after = newest(voices)
+  if after then call('HSET', key, field, cjson.encode(voices)) else call('HDEL', key, field) end
+  call('EXPIRE', key, facts.keep)
+  if before == after then return end
+  if before then score(first, second, before, said.subject, -1) end
+  if after then score(first, second, after, said.subject, 1) end
 end
 
 -- Counts (sign 1) or takes back (-1) what was said; `only`: the part of it that touches one response.
@@ -75,7 +106,7 @@ local function tally(said, sign, only)
       for j = i + 1, #placed do
         local a, b = placed[i], placed[j]
         if not only or a[1] == only or b[1] == only then
-          pair(a[3], b[3], a[2] == b[2] and 0.5 or 1, said.subject, sign)
+          pair(a, b, a[2] == b[2] and 0.5 or 1, said, sign)
         end
       end
     end
@@ -152,6 +183,12 @@ local function say()
   return old[1] and 'changed' or 'new'
 end
 
+-- Whether what is said of a report comes before what is known of it: a verdict before none, then the newest by time.
+local function stands(old)
+  if present(facts.verdict) ~= present(old.verdict) then return present(facts.verdict) end
+  return tonumber(facts.time) >= old.time
+end
+
 local function expose()
   local experiment, arm = facts.experiment, facts.arm
   bump(experiment, arm, 'exposures', 1)
@@ -208,7 +245,8 @@ elseif kind == 'response' then
   respond()
 elseif kind == 'report' then
   stream()
-  call('HSET', P .. 'reports', facts.report_id, body)
+  local old = call('HGET', P .. 'reports', facts.report_id)
+  if not old or stands(cjson.decode(old)) then call('HSET', P .. 'reports', facts.report_id, body) end
   call('SADD', P .. 'spoken:' .. facts.subject, facts.report_id)
   call('EXPIRE', P .. 'spoken:' .. facts.subject, facts.life)
 end

@@ -89,6 +89,7 @@ class Eraser:
                 arms = [arm["name"] for arm in orjson.loads(data)["arms"]]
                 fields = [f"{what}|{arm}|{subject}" for what in ("votes", "pairs") for arm in arms]
                 pipe.hdel(keys.tallies(_text(name)), *fields)
+                pipe.delete(keys.paired(_text(name), subject))
             pipe.execute()
 
     def _entries(self, subject: str, before: float) -> int:

@@ -60,6 +60,11 @@ def said(event: Vote | Comparison | Label) -> str:
     return orjson.dumps(parts).decode()
 
 
+def report_order(event: Report) -> tuple[bool, float]:
+    """Of two sayings about one report the greater counts: a verdict before none, then the newest by time."""
+    return event.verdict is not None, event.time
+
+
 def entry_field(shares: dict[str, float], arm: str) -> str:
     """The counter of subjects that entered the arm under these shares: ``entered:<phase>:<share>``."""
     phase = hashlib.sha256(orjson.dumps(sorted(shares.items()))).hexdigest()[:8]
@@ -95,14 +100,17 @@ def facts_of(event: Event, life_seconds: int) -> dict[str, Any]:
         case Response():
             facts |= _response_facts(event)
         case Report():
-            facts["report_id"] = event.report_id
+            facts |= {"report_id": event.report_id, "verdict": event.verdict}
         case _:
             facts |= {"feedback_id": event.feedback_id, "said": said(event)}
     if isinstance(event, Vote):
         facts |= {"response_id": event.response_id, "rating": event.rating}
     if isinstance(event, Comparison):
         facts["ranking"] = event.ranking
-    counted = {name: facts[name] for name in ("subject", "response_id", "rating", "ranking") if name in facts}
+    named = ("subject", "response_id", "rating", "ranking") + (
+        ("feedback_id", "time") if isinstance(event, Comparison) else ()
+    )
+    counted = {name: facts[name] for name in named if name in facts}
     return facts | {"tally": orjson.dumps(counted).decode()}
 
 

@@ -103,6 +103,11 @@ def entered(experiment: str) -> str:
     return f"{P}:entered:{experiment}"
 
 
+def paired(experiment: str, subject: str) -> str:
+    """(lua) Hash "a|b" of two responses → JSON {voice: [time, won by a]}; KEEP_SECONDS after the last; log."""
+    return f"{P}:paired:{experiment}:{subject}"
+
+
 def tallies(experiment: str) -> str:
     """(lua) Hash "votes|arm|subject" or "pairs|arm|subject" → "won n"; KEEP_SECONDS after the last; log."""
     return f"{P}:tallies:{experiment}"

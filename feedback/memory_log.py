@@ -9,7 +9,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from feedback.events import Comparison, Event, Label, Report, Response, Vote
-from feedback.facts import HISTORY, SUBJECT_RESPONSES, check_times, mark_of, said, spoken_of, summary_of
+from feedback.facts import (
+    HISTORY,
+    SUBJECT_RESPONSES,
+    check_times,
+    mark_of,
+    report_order,
+    said,
+    spoken_of,
+    summary_of,
+)
 from feedback.ids import feedback_id
 from feedback.protocols import Appended, ArmCounts, Backlog, Entry, ResponseSummary
 from feedback.texts import belongs
@@ -70,7 +79,9 @@ class MemoryEventLog:
             case Response():
                 self._respond(event)
             case Report():
-                self._reports[event.report_id] = event
+                old = self._reports.get(event.report_id)
+                if old is None or report_order(event) >= report_order(old):
+                    self._reports[event.report_id] = event
             case _:
                 status, streamed = self._say(event)
         if status != "repeat":

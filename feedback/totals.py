@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import combinations
 
 from feedback.events import Comparison, Label, Response, Vote
@@ -27,6 +27,10 @@ class Totals:
         self._subjects: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         self._entered: defaultdict[str, set[str]] = defaultdict(set)
         self._tallies: dict[tuple[str, str, str, str], tuple[float, float]] = {}
+        # (experiment, subject, a, b) → voice → when it spoke of the two, and what a won
+        self._voices: defaultdict[tuple[str, str, str, str], dict[str, tuple[float, float]]] = defaultdict(
+            dict
+        )
 
     def counts(self, experiment: str) -> dict[str, ArmCounts]:
         """Per arm name."""
@@ -68,23 +72,43 @@ class Totals:
             placed = [(name, place) for place, group in enumerate(event.ranking) for name in group]
             for (a, above), (b, below) in combinations(placed, 2):
                 if only is None or only in (a, b):
-                    self._pair(
-                        self._known(a), self._known(b), 0.5 if above == below else 1.0, event.subject, sign
-                    )
+                    self._pair(a, b, 0.5 if above == below else 1.0, event, sign)
 
     def forget(self, subject: str) -> None:
         """Drop what is kept by subject; totals stay."""
         self._tallies = {key: value for key, value in self._tallies.items() if key[3] != subject}
+        for key in [key for key in self._voices if key[1] == subject]:
+            del self._voices[key]
         for subjects in self._entered.values():
             subjects.discard(subject)
 
-    def _pair(
-        self, a: ResponseSummary | None, b: ResponseSummary | None, won: float, subject: str, sign: int
-    ) -> None:
-        if a is None or b is None or a.experiment is None or a.experiment != b.experiment or a.arm == b.arm:
+    def _pair(self, a: str, b: str, won: float, event: Comparison, sign: int) -> None:
+        """What one voice says of two replies; of all that a subject says of the two the newest counts."""
+        if b < a:
+            a, b, won = b, a, 1 - won
+        first, second = self._known(a), self._known(b)
+        if first is None or second is None or first.experiment is None:
             return
-        for side, share in ((a, won), (b, 1 - won)):
-            row = self._rows[a.experiment][side.arm]
+        if first.experiment != second.experiment or first.arm == second.arm:
+            return
+        voices = self._voices[first.experiment, event.subject, a, b]
+        before = _newest(voices)
+        if sign > 0:
+            voices[event.feedback_id] = (event.time, won)
+        elif voices.pop(event.feedback_id, None) is None:
+            self._score(first, second, won, event.subject, -1)
+            return
+        after = _newest(voices)
+        if before != after:
+            for told, by in ((before, -1), (after, 1)):
+                if told is not None:
+                    self._score(first, second, told, event.subject, by)
+
+    def _score(
+        self, first: ResponseSummary, second: ResponseSummary, won: float, subject: str, sign: int
+    ) -> None:
+        for side, share in ((first, won), (second, 1 - won)):
+            row = self._rows[side.experiment or ""][side.arm]
             row["wins"] += sign * share
             row["compared"] += sign
             self._add("pairs", side, subject, sign * share, sign)
@@ -98,3 +122,8 @@ class Totals:
         row[won_squared] += (w + won) ** 2 - w**2
         row[product] += (w + won) * (m + n) - w * m
         self._tallies[key] = (w + won, m + n)
+
+
+def _newest(voices: Mapping[str, tuple[float, float]]) -> float | None:
+    """What the newest says; of the same time that of the greater name, whichever came first."""
+    return max((when, name, won) for name, (when, won) in voices.items())[2] if voices else None

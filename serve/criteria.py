@@ -18,12 +18,12 @@ def by_criterion(experiment: str, events: Iterable[Event]) -> dict[str, dict[str
     won and lost for it. Only the last saying of a subject about a thing counts.
     """
     arms: dict[str, str] = {}
-    said: dict[tuple[str, type], Said] = {}
+    said: dict[tuple[tuple[str, ...], type], Said] = {}
     for event in events:
         if isinstance(event, Response) and event.experiment == experiment:
             arms[event.response_id] = event.arm
         elif isinstance(event, Said):
-            key = (event.feedback_id, type(event))
+            key = (_voice(event), type(event))
             if key not in said or event.time >= said[key].time:
                 said[key] = event
     table: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
@@ -32,6 +32,13 @@ def by_criterion(experiment: str, events: Iterable[Event]) -> dict[str, dict[str
             if response_id in arms:
                 table[arms[response_id]][name][what] += by
     return {arm: {name: _shown(tally) for name, tally in rows.items()} for arm, rows in table.items()}
+
+
+def _voice(said: Said) -> tuple[str, ...]:
+    """A comparison and a ranking of the same responses are one."""
+    if isinstance(said, Comparison):
+        return (said.subject, *sorted(name for group in said.ranking for name in group))
+    return (said.feedback_id,)
 
 
 def _counted(said: Said) -> Iterator[tuple[str, str, str, int]]:

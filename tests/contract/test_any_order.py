@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -61,7 +62,10 @@ class Model:
             self.responses[event.response_id] = event
             self.votes_total += sum(self.uncounted.pop(voice, 0) for voice in self.awaited[event.response_id])
         elif isinstance(event, Report):
-            self.reports[event.report_id] = event
+            said_of = self.reports.get(event.report_id, event)
+            self.reports[event.report_id] = max(said_of, event, key=lambda one: (bool(one.verdict), one.time))
+            if (bool(event.verdict), event.time) == (bool(said_of.verdict), said_of.time):
+                self.reports[event.report_id] = event  # of the same time what comes later
         else:
             status, streams = self._say(event)
         if status == "repeat":
@@ -96,6 +100,33 @@ class Model:
     def latest(self, name: str, subject: str) -> Vote | None:
         stood = self.stands.get(feedback_id(name, subject))
         return stood[0] if stood and isinstance(stood[0], Vote) and stood[0].rating else None
+
+    def compared(self, arm: str) -> tuple[float, int]:
+        """What the arm's responses won, and of how many pairs: of each two the newest that a subject said of them."""
+        newest: dict[tuple[str, str, str], tuple[float, str, dict[str, float]]] = {}
+        for voice, (stood, _) in self.stands.items():
+            placed = {
+                name: place
+                for place, group in enumerate(stood.ranking if isinstance(stood, Comparison) else ())
+                for name in group
+            }
+            for a, b in combinations(sorted(placed), 2):
+                if placed[a] == placed[b]:
+                    won = {a: 0.5, b: 0.5}
+                else:
+                    won = {a: float(placed[a] < placed[b]), b: float(placed[b] < placed[a])}
+                said_last = (stood.time, voice, won)
+                newest[stood.subject, a, b] = max(
+                    said_last, newest.get((stood.subject, a, b), said_last), key=_of
+                )
+        told = [
+            (self.responses[name].arm, share)
+            for (_, a, b), (_, _, won) in newest.items()
+            if {a, b} <= self.responses.keys() and self.responses[a].arm != self.responses[b].arm
+            for name, share in won.items()
+        ]
+        shares = [share for other, share in told if other == arm]
+        return sum(shares), len(shares)
 
     def thumbs(self, arm: str) -> tuple[int, int]:
         """Up and down of what stands on the arm's responses."""
@@ -206,6 +237,7 @@ class AnyOrder(RuleBasedStateMachine):
             for arm in ("control", "candidate"):
                 if arm in counts:
                     assert (counts[arm].up, counts[arm].down) == self.model.thumbs(arm)
+                    assert (counts[arm].wins, counts[arm].compared) == self.model.compared(arm)
 
     @invariant()
     def both_logs_count_alike(self) -> None:
@@ -238,6 +270,10 @@ class AnyOrder(RuleBasedStateMachine):
                 voice: stood for voice, (stood, _) in self.model.stands.items() if isinstance(stood, Vote)
             }
             assert newest == stands, name
+
+
+def _of(said_last: tuple[float, str, dict[str, float]]) -> tuple[float, str]:
+    return said_last[:2]
 
 
 def by_time(event: Event) -> float:

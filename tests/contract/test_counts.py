@@ -119,6 +119,45 @@ def test_a_changed_comparison_takes_the_first_back(log: EventLog) -> None:
     assert (counts["control"].wins, counts["candidate"].wins, counts["candidate"].compared) == (0.0, 1.0, 1)
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["in order", "the older comes last"])
+def test_a_comparison_and_a_ranking_of_its_sides_are_one_voice_and_the_newest_counts(
+    log: EventLog, late: bool
+) -> None:
+    two_sides(log)
+    two_sides_said = [comparison(("a",), ("b",)), comparison(("b",), ("a",), on="a+b", time=201.0)]
+    log.append(two_sides_said[::-1] if late else two_sides_said)
+    counts = log.counts("exp")
+    assert (counts["control"].wins, counts["control"].compared) == (0.0, 1)
+    assert (counts["candidate"].wins, counts["candidate"].compared) == (1.0, 1)
+    candidate = counts["candidate"]
+    assert (candidate.compared_squared, candidate.wins_squared, candidate.wins_compared) == (1, 1, 1)
+
+
+def test_of_a_ranking_only_the_pair_that_a_newer_comparison_names_is_replaced(log: EventLog) -> None:
+    two_sides(log)
+    log.append([in_arm("c", "candidate", "s1")])
+    log.append([comparison(("a",), ("b",), ("c",), on="a+b+c"), comparison(("b",), ("a",), time=201.0)])
+    control = log.counts("exp")["control"]
+    assert (control.wins, control.compared) == (1.0, 2), "it lost to b, and still won over c"
+    log.append([comparison(("c",), ("a",), ("b",), on="a+b+c", time=202.0)])  # the ranking is said anew
+    control = log.counts("exp")["control"]
+    assert (control.wins, control.compared) == (1.0, 2), "it won over b, and lost to c"
+
+
+def test_two_subjects_that_say_something_of_the_same_sides_are_two_voices(log: EventLog) -> None:
+    two_sides(log)
+    log.append([comparison(("a",), ("b",)), comparison(("b",), ("a",), on="a+b", time=201.0, subject="s2")])
+    counts = log.counts("exp")
+    assert (counts["control"].wins, counts["control"].compared) == (1.0, 2)
+
+
+def test_one_voice_about_two_sides_is_one_when_a_side_is_known_only_later(log: EventLog) -> None:
+    log.append([comparison(("b",), ("a",), on="a+b", time=201.0), comparison(("a",), ("b",))])
+    two_sides(log)
+    counts = log.counts("exp")
+    assert (counts["candidate"].wins, counts["candidate"].compared) == (1.0, 1)
+
+
 def test_a_comparison_before_its_responses_is_counted_when_both_are_known(log: EventLog) -> None:
     log.append([comparison(("a",), ("b",))])
     two_sides(log)
@@ -209,7 +248,8 @@ def test_the_server_and_its_twin_count_the_same(
             names = [f"{tag}-{n}" for n in one]  # type: ignore[attr-defined]
             tied = tuple(names[: int(other)]) or (names[0],)  # type: ignore[call-overload]
             groups = (tied, *((name,) for name in names if name not in tied))
-            event = comparison(*groups, on=f"{tag}-c", time=float(moment))
+            about = f"{tag}-c" if int(other) % 2 else f"{tag}-ranking"  # type: ignore[call-overload]
+            event = comparison(*groups, on=about, time=float(moment))
         first, second = (log.append([event]) for log in logs)
         assert first == second
     real, twin = (log.counts(tag) for log in logs)

@@ -373,3 +373,16 @@ def test_what_is_still_in_the_log_of_a_subject_is_found(log: EventLog) -> None:
     log.append([said[0], response("r2", "s2"), said[1]])
     assert log.unarchived("s1") == said
     assert log.unarchived("s3") == []
+
+
+def test_of_a_report_the_newest_by_time_stands_and_a_verdict_before_none(log: EventLog) -> None:
+    said = report("rp-1", "r1", 300.0, comment="first")
+    log.append([replace(said, event_id="ev-late", time=310.0, comment="newer"), said])
+    assert [one.time for one in log.reports()] == [310.0]
+    upheld = replace(said, event_id="ev-up", time=320.0, verdict="upheld")
+    log.append([replace(said, event_id="ev-down", time=330.0, verdict="dismissed"), upheld])
+    log.append([replace(said, event_id="ev-open", time=340.0)])
+    assert log.reports() == []
+    (stands,) = log.reports(open_only=False)
+    assert (stands.time, getattr(stands, "verdict", None)) == (330.0, "dismissed")
+    assert len(log.claim("w", 10)) == 5, "all of it is archived"

@@ -254,7 +254,7 @@ def test_everything_written_stands_in_the_list_of_keys(store: redis.Redis) -> No
         keys.counts,
     ]
     makers += [keys.entered, keys.tallies, keys.engine, keys.loop, keys.lease, keys.fence, keys.forgotten]
-    patterns = [maker("*") for maker in makers] + [keys.exposed("*", "*"), *listed]
+    patterns = [maker("*") for maker in makers] + [keys.exposed("*", "*"), keys.paired("*", "*"), *listed]
     expressions = [re.compile(re.escape(pattern).replace(r"\*", "[^:]+")) for pattern in patterns]
     written = {key.decode() for key in store.scan_iter()}
     assert [key for key in written if not any(e.fullmatch(key) for e in expressions)] == []
@@ -263,7 +263,7 @@ def test_everything_written_stands_in_the_list_of_keys(store: redis.Redis) -> No
         for pattern, e in zip(patterns, expressions, strict=True)
         if any(e.fullmatch(k) for k in written)
     }
-    assert {maker("*") for maker in makers} <= used
+    assert {*(maker("*") for maker in makers), keys.paired("*", "*")} <= used
     forever = re.compile(
         r"heed:(events|waiting|reports|votes|shapes|generation|adapters|engines|receipts|counts:|exposed:|loop:|fence:)"
     )

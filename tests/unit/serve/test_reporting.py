@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from feedback.events import Comparison, Label, Response, Vote
 from feedback.protocols import Arm, ArmCounts, ExperimentRecord
 from serve.criteria import by_criterion
@@ -97,6 +99,13 @@ def test_criteria_count_the_last_saying_and_average_labels() -> None:
         "control": {"tone": {"label_mean": 0.25, "labels": 1, "up": 0, "down": 1, "won": 0, "lost": 1}},
         "new": {"tone": {"label_mean": None, "labels": 0, "up": 1, "down": 0, "won": 1, "lost": 0}},
     }
+
+
+def test_a_ranking_of_a_comparisons_sides_replaces_what_the_comparison_said_of_criteria() -> None:
+    newer = replace(compared(("r2",), ("r1",), time=2.0), feedback_id="fb-ranking")
+    events = [response("r1", "control"), response("r2", "new"), compared(("r1",), ("r2",), time=1.0), newer]
+    tone = {arm: rows["tone"] for arm, rows in by_criterion("e", events).items()}
+    assert [(tone[arm]["won"], tone[arm]["lost"]) for arm in ("control", "new")] == [(0, 1), (1, 0)]
 
 
 def test_a_tie_wins_or_loses_no_criterion() -> None:
