@@ -67,7 +67,7 @@ def run_python(program: str, environment: Mapping[str, str], python: Path = PYTH
 
 def run_node(environment: Mapping[str, str]) -> list[Told]:
     """What the cases of the Node program came to; it finds its packages beside itself."""
-    program = shutil.copy(PROGRAMS / "node" / "cases.mjs", HOME / "node")
+    program = str(shutil.copy(PROGRAMS / "node" / "cases.mjs", HOME / "node"))
     return _told([str(node()), program], HOME / "node", environment)
 
 
