@@ -28,13 +28,17 @@ def shown(result: Result) -> list[Figure]:
 
 
 def rendered(results: Sequence[tuple[Result, Sequence[Figure]]]) -> str:
-    """The part of the README between the markers."""
-    machines = sorted({described(result) for result, _ in results})
-    lines = [f"Measured on {' and on '.join(machines)}.", ""] if machines else []
-    lines += ["| what | Heed | beside it | command |", "| --- | --- | --- | --- |"]
+    """The part of the README between the markers: a table for each machine, the one with most figures first."""
+    by_machine: dict[str, list[str]] = {}
     for result, figures in results:
-        lines += [f"| {one.what} | {one.heed} | {one.beside} | `{result.command}` |" for one in figures]
-    return "\n".join(lines)
+        by_machine.setdefault(described(result), []).extend(
+            f"| {one.what} | {one.heed} | {one.beside} | `{result.command}` |" for one in figures
+        )
+    tables = sorted(by_machine.items(), key=lambda pair: -len(pair[1]))
+    head = ["| what | Heed | beside it | command |", "| --- | --- | --- | --- |"]
+    return "\n\n".join(
+        "\n".join([f"Measured on {machine}:", "", *head, *lines]) for machine, lines in tables if lines
+    )
 
 
 def described(result: Result) -> str:

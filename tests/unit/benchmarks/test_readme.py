@@ -24,7 +24,7 @@ def test_the_readme_shows_what_the_results_on_disk_say_and_nothing_else() -> Non
 def test_a_figure_stands_beside_its_command_and_the_machine() -> None:
     table = rendered([(result("swaps"), [Figure("failed", "0 of 9", "all fine")]), (result("start"), [])])
     assert table.splitlines() == [
-        "Measured on 2 cores (A CPU) with 24 GB of memory.",
+        "Measured on 2 cores (A CPU) with 24 GB of memory:",
         "",
         "| what | Heed | beside it | command |",
         "| --- | --- | --- | --- |",
@@ -32,10 +32,20 @@ def test_a_figure_stands_beside_its_command_and_the_machine() -> None:
     ]
 
 
-def test_figures_of_two_machines_are_not_passed_off_as_one() -> None:
-    first = rendered([(result("swaps"), []), (result("start", cores=64), [])]).splitlines()[0]
-    assert "2 cores" in first
-    assert "64 cores" in first
+def test_each_machine_has_a_table_of_its_own() -> None:
+    figures = [Figure("failed", "0", ""), Figure("mixed", "0", "")]
+    table = rendered([(result("start", cores=64), figures[:1]), (result("swaps"), figures)]).splitlines()
+    assert [line for line in table if not line.startswith("| failed") and "mixed" not in line] == [
+        "Measured on 2 cores (A CPU) with 24 GB of memory:",
+        "",
+        *(head := ["| what | Heed | beside it | command |", "| --- | --- | --- | --- |"]),
+        "",
+        "Measured on 64 cores (A CPU) with 24 GB of memory:",
+        "",
+        *head,
+    ]
+    assert table[4] == '| failed | 0 |  | `make bench ARGS="swaps"` |'
+    assert table[-1] == '| failed | 0 |  | `make bench ARGS="start"` |'
 
 
 def test_only_what_stands_between_the_markers_is_replaced() -> None:
@@ -50,7 +60,7 @@ def test_a_readme_without_the_markers_is_refused(text: str) -> None:
 
 def test_a_benchmark_that_was_never_run_has_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "RESULTS", tmp_path)
-    assert current() == "| what | Heed | beside it | command |\n| --- | --- | --- | --- |"
+    assert current() == ""
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
