@@ -145,6 +145,12 @@ def answers_in_its_page(url: str, picture: Path) -> None:
         program = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1200, "height": 800})
+        news = page.get_by_role("dialog")  # of the version, once to each new browser
+
+        def close_news() -> None:
+            page.keyboard.press("Escape")
+
+        page.add_locator_handler(news, close_news)
         page.goto(url, wait_until="domcontentloaded")
         page.locator("#chat-input").click(timeout=60_000)
         page.keyboard.type(QUESTION[0]["content"])
