@@ -1,5 +1,5 @@
 -- Appends one event once, and keeps the small indexes beside the stream in the same atomic step.
--- ARGV: kind, event id, event (JSON, opaque here), facts (JSON: the little this script needs to know).
+-- ARGV: kind, event id, event (JSON, not read here), facts (JSON: the little this script needs to know).
 -- Answers "new", "changed" (the subject had spoken before; the newest by time stands) or "repeat"
 -- (said before, or its subject asked to be forgotten since: nothing is written). Keys are those of keys.py.
 local kind, event_id, body, facts = ARGV[1], ARGV[2], ARGV[3], cjson.decode(ARGV[4])
@@ -12,10 +12,24 @@ local function present(value) return value ~= nil and value ~= cjson.null end
 local function short(response_id) return (string.gsub(response_id, '^chatcmpl%-', '')) end
 
 -- What served a response: alias, adapter, arm, experiment. Few differ, so each is kept once, under a number.
+local summaries = {} -- looked up by this run; false: not known
 local function summary(response_id)
-  local data = call('GET', P .. 'response:' .. short(response_id))
-  local shape = data and call('HGET', P .. 'shapes', string.match(data, '^%d+'))
-  return shape and cjson.decode(shape) or nil
+  local found = summaries[response_id]
+  if found == nil then
+    local data = call('GET', P .. 'response:' .. short(response_id))
+    local shape = data and call('HGET', P .. 'shapes', string.match(data, '^%d+'))
+    found = shape and cjson.decode(shape) or false
+    summaries[response_id] = found
+  end
+  return found or nil
+end
+
+-- A vote that came without the alias of its response gets it here, where the response is known. What the server refuses
+-- to read is asked again once the vote is in the stream, and refused there.
+local function complete()
+  if kind ~= 'vote' or present(facts.alias) then return end
+  local read, known = pcall(summary, facts.response_id)
+  if read and known then body = string.sub(body, 1, -2) .. ',"alias":' .. cjson.encode(known.alias) .. '}' end
 end
 
 local function number_of(shape)
@@ -162,6 +176,7 @@ local function say()
     if time > confirmed then call('HSET', voice, 'confirmed', facts.time) end
     return 'repeat'
   end
+  complete()
   -- Late: something newer stands. Said after the standing event and before it was confirmed, it stays out of
   -- the stream, where the newest by time is what counts.
   local late = old[1] and time < confirmed

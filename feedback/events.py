@@ -64,7 +64,7 @@ class Vote:
     time: float
     subject: str
     rating: Rating | None  # None: taken back
-    alias: str | None = None  # absent: the store was away when the vote came; the join fills it in
+    alias: str | None = None  # absent: the log knew no such response when the vote came; the join fills it in
     reasons: tuple[str, ...] = ()
     comment: str | None = None
     correction: str | None = None  # what the assistant should have said

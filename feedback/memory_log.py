@@ -71,6 +71,7 @@ class MemoryEventLog:
             return [self._append(event) for event in events]
 
     def _append(self, event: Event) -> Appended:
+        event = self._whole(event)
         fid = getattr(event, "feedback_id", None)
         if event.event_id in self._seen or event.time <= self._forgotten.get(mark_of(event.subject), -1.0):
             return Appended(event.event_id, "repeat", fid)
@@ -90,6 +91,13 @@ class MemoryEventLog:
             self._stream[f"{self._next}-0"] = (event, time.time())
             self._next += 1
         return Appended(event.event_id, status, fid)  # type: ignore[arg-type]
+
+    def _whole(self, event: Event) -> Event:
+        """A vote that came without the alias of its response gets it, where the response is known."""
+        if not isinstance(event, Vote) or event.alias is not None:
+            return event
+        known = self._responses.get(event.response_id)
+        return event if known is None else replace(event, alias=known.alias)
 
     def _say(self, event: Spoken) -> tuple[str, bool]:
         voice = self._voices.get(event.feedback_id)

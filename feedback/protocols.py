@@ -100,9 +100,9 @@ class EventLog(Protocol):
     """The append-only log of events, and the small indexes kept beside it in the same atomic step."""
 
     def append(self, events: Sequence[Event]) -> list[Appended]:
-        """Write in order, in one round trip; return only when durable. Raises StoreUnavailable; EventsRefused when
-        only some were refused, for what they are; and before anything is written InvalidRecord for a time that is
-        not finite.
+        """Write in order, in one round trip; return only when durable. A vote without an alias gets that of its
+        response, where it is known. Raises StoreUnavailable; EventsRefused when only some were refused, for what they
+        are; and before anything is written InvalidRecord for a time that is not finite.
         """
 
     def claim(self, consumer: str, count: int, idle_seconds: float = 60.0) -> list[Entry]:

@@ -95,7 +95,7 @@ def create_app(settings: GatewaySettings | None = None, stores: Stores | None = 
             Middleware(KnownHosts, allowed=settings.host_names, keyless=keyless),
             Middleware(BodyCap, most=settings.max_body_bytes),
             Middleware(OwnCookie),
-            Middleware(Lane, path=chat.PATH, endpoint=chat.chat),
+            Middleware(Lane, endpoints={chat.PATH: chat.chat, feedback.PATH: feedback.vote_briefly}),
             Middleware(HeadAsGet),
         ],
         redirect_slashes=False,  # a redirect would be made of the client's Host

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
@@ -138,10 +138,12 @@ def doorman_of(request: Request) -> Doorman:
     return doorman
 
 
-def needs(*scopes: Scope) -> Callable[[Request], Caller]:
-    """A dependency: the caller, who has one of the scopes."""
+def needs(*scopes: Scope) -> Callable[[Request], Awaitable[Caller]]:
+    """A dependency: the caller, who has one of the scopes. Nothing in it waits; were it not ``async``, FastAPI would
+    hand it to another thread and back for every request.
+    """
 
-    def check(request: Request) -> Caller:
+    async def check(request: Request) -> Caller:
         caller = doorman_of(request).caller(request)
         caller.need(*scopes)
         return caller

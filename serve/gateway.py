@@ -89,13 +89,20 @@ class Gateway:
         """The newest picture of the registry; take it once per request."""
         return self.snapshot.table
 
+    def alias_here(self, response_id: str) -> str | None:
+        """The alias that served a response, where this process did and remembers it. Enough for a vote: the log puts
+        it in elsewhere.
+        """
+        known = self.chats.recent.get(response_id)
+        return None if known is None else known[0]
+
     async def alias_of(self, response_id: str) -> str | None:
         """The alias that served a response: from memory, else from the store; None when it cannot tell now
         (the join of batching finds it later).
         """
-        known = self.chats.recent.get(response_id)
+        known = self.alias_here(response_id)
         if known is not None:
-            return known[0]
+            return known
         if self.writer.away:  # votes must not wait for a store that is known not to answer
             return None
         try:

@@ -12,7 +12,6 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,7 +43,7 @@ class Written:
 @dataclass(slots=True)
 class _Waiting:
     make: Callable[[], Event]  # building the event is work for this thread, not for the one that streams
-    future: Future[Written] | None
+    future: asyncio.Future[Written] | None
 
 
 class Writer:
@@ -95,13 +94,13 @@ class Writer:
         """Write and wait until it is on a disk. Raises Unavailable when the queue is full, SpoolFull when
         neither log nor spool could take it.
         """
-        future: Future[Written] = Future()
+        future: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
         try:
             self._queue.put_nowait(_Waiting(lambda: event, future))
         except queue.Full as error:
             raise Unavailable("too much feedback is waiting", code="queue_full", retry_after=1) from error
         self._hurry.set()
-        return await asyncio.wrap_future(future)
+        return await future
 
     def _run(self) -> None:
         last = False
@@ -118,10 +117,7 @@ class Writer:
     def _fail(self, group: Sequence[_Waiting], error: Exception) -> None:
         lost = sum(waiting.future is None for waiting in group)
         self._metrics.events_dropped.labels("spool_full").inc(lost)
-        for waiting in group:
-            if waiting.future is not None:
-                with contextlib.suppress(InvalidStateError):  # answered, or its client has left
-                    waiting.future.set_exception(error)
+        _tell([(waiting.future, error) for waiting in group])
 
     def _next_group(self) -> tuple[list[_Waiting], bool]:
         """What waits, at most GROUP; True when the thread is to stop."""
@@ -148,12 +144,10 @@ class Writer:
         except HeedError as error:
             self._fail(waiting, error)
             return
-        for one, written in zip(waiting, results, strict=True):
-            if written is None:
-                self._fail([one], SpoolFull("the rest of the spool is kept for votes"))
-            elif one.future is not None:
-                with contextlib.suppress(InvalidStateError):  # its client has left
-                    one.future.set_result(written)
+        dropped = [one for one, written in zip(waiting, results, strict=True) if written is None]
+        if dropped:
+            self._fail(dropped, SpoolFull("the rest of the spool is kept for votes"))
+        _tell([(one.future, written) for one, written in zip(waiting, results, strict=True) if written])
 
     def _made(self, waiting: _Waiting) -> Event | None:
         """The event; None when a fault of ours is in the making: the others of its group are written all the same."""
@@ -200,6 +194,27 @@ class Writer:
         said = [event for event, is_served in zip(events, served, strict=True) if not is_served]
         kept = iter(_written("spooled", self._spool.append(said), said))
         return [None if is_served else next(kept) for is_served in served]
+
+
+def _tell(told: Sequence[tuple[asyncio.Future[Written] | None, Written | Exception]]) -> None:
+    """Who waits learns what became of it: each loop is woken once for all of them."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Written], Written | Exception]]] = {}
+    for future, outcome in told:
+        if future is not None:
+            by_loop.setdefault(future.get_loop(), []).append((future, outcome))
+    for loop, some in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # it has ended, and with it whoever waited
+            loop.call_soon_threadsafe(_settle, some)
+
+
+def _settle(told: Sequence[tuple[asyncio.Future[Written], Written | Exception]]) -> None:
+    for future, outcome in told:
+        if future.done():  # answered, or its client has left
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
 
 
 def _written(

@@ -7,23 +7,43 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
 
 from feedback.events import Rating, Vote
 from feedback.ids import feedback_id
-from serve.auth import ChatCaller
+from serve.auth import Caller, ChatCaller
 from serve.errors import NotFound
 from serve.gateway import Gateway
 from serve.metrics import OTHER
-from serve.routes.parts import Parts, User, json_answer, kept_too, limited_subject
+from serve.routes.parts import Parts, User, gateway_of, json_answer, kept_too, limited_subject
 from serve.saying import said, say_once, verified
 from serve.schemas.feedback import VoteAnswer, VoteBody, VoteHeld
 
 router = APIRouter(tags=["feedback"])
+PATH = "/v1/feedback"
 
 
-@router.post("/v1/feedback", status_code=201, response_model=VoteAnswer, responses=kept_too(VoteAnswer))
+@router.post(PATH, status_code=201, response_model=VoteAnswer, responses=kept_too(VoteAnswer))
 async def vote(body: VoteBody, request: Request, caller: ChatCaller, parts: Parts) -> Response:
     """Keep a thumb. Answered only when it is on a disk; the last one said counts."""
+    return await _vote(body, request, caller, parts)
+
+
+async def vote_briefly(request: Request) -> Response | None:
+    """The same for a body that is a vote, without the framework. None: it says what is wrong with any other."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return None
+    try:
+        body = VoteBody.model_validate_json(await request.body())
+    except ValidationError:
+        return None
+    parts = gateway_of(request)
+    caller = parts.doorman.caller(request)
+    caller.need("chat")
+    return await _vote(body, request, caller, parts)
+
+
+async def _vote(body: VoteBody, request: Request, caller: Caller, parts: Gateway) -> Response:
     subject = limited_subject(parts, caller, request, body.safety_identifier, body.user)
     verified(parts, body.response_id, subject)
     event = Vote(
@@ -33,7 +53,7 @@ async def vote(body: VoteBody, request: Request, caller: ChatCaller, parts: Part
         time=time.time(),
         subject=subject,
         rating=body.rating,
-        alias=await parts.alias_of(body.response_id),
+        alias=parts.alias_here(body.response_id),
         reasons=tuple(body.reasons),
         comment=body.comment,
         correction=body.correction,
@@ -73,7 +93,7 @@ async def take_back(
         time=time.time(),
         subject=subject,
         rating=None,
-        alias=await parts.alias_of(response_id),
+        alias=parts.alias_here(response_id),
     )
     return await _kept(parts, event, request)
 

@@ -20,7 +20,12 @@ def gateway_of(request: Request) -> Gateway:
     return gateway
 
 
-Parts = Annotated[Gateway, Depends(gateway_of)]
+async def _parts(request: Request) -> Gateway:
+    """``async``, as FastAPI would call it in another thread otherwise."""
+    return gateway_of(request)
+
+
+Parts = Annotated[Gateway, Depends(_parts)]
 User = Annotated[str | None, Query(min_length=1, max_length=MAX_IDENTIFIER)]  # empty would be the key itself
 
 

@@ -186,6 +186,16 @@ def test_votes_are_counted_for_the_alias_that_served_whatever_the_vote_says(log:
     assert (log.votes_total("support"), log.votes_total("heed"), log.votes_total("other")) == (2, 0, 0)
 
 
+def test_a_vote_without_an_alias_gets_that_of_its_response_where_it_is_known(log: EventLog) -> None:
+    served = response("r1", alias="support")
+    early, late = vote("r1", "up", 2.0, comment="né"), vote("r1", "down", 3.0, reasons=("tone",))
+    back, told = vote("r1", None, 4.0), vote("r1", "up", 5.0, alias="other")
+    log.append([early, served, late, back, told])
+    kept = [early, replace(late, alias="support"), replace(back, alias="support"), told]
+    assert [entry.event for entry in log.claim("w", 10)] == [kept[0], served, *kept[1:]]
+    assert log.sayings(early.feedback_id) == kept
+
+
 def test_a_vote_that_comes_before_its_response_is_counted_when_that_comes(log: EventLog) -> None:
     log.append([vote("r1", "up", 2.0), vote("r1", "down", 3.0)])
     assert log.votes_total("heed") == 0
@@ -225,7 +235,7 @@ def test_entries_are_claimed_once_and_in_order(log: EventLog) -> None:
 def test_what_is_claimed_reads_as_it_was_appended(log: EventLog) -> None:
     events = [
         in_arm("r1", "control", "s1", sampling={"temperature": 0.7, "seed": 2**40}, duration=0.25),
-        vote("r1", "down", 2.5, reasons=("wrong", "tone"), comment="é ☃ \u2028", correction="x"),
+        vote("r1", "down", 2.5, reasons=("wrong", "tone"), comment="é ☃ \u2028", correction="x", alias="x"),
         comparison(("a", "b"), ("c",), both_bad=False, reasons=("style",)),
         label("r1", {"tone": 0.25}, 3.0),
         report("rp-1", "r1", 4.0, comment="bad"),

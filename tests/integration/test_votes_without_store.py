@@ -107,16 +107,25 @@ async def test_a_disk_that_is_full_refuses_votes_only_while_the_store_is_away(
             assert told == Counter([ids[0], *([ids[1]] if store == "away" else []), ids[2]])
 
 
-async def test_while_the_store_is_away_no_vote_asks_it_for_its_alias(
+async def test_no_vote_asks_the_store_for_its_alias_and_gets_it_with_the_writing(
     tmp_path: Path, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running(tmp_path, engines=[fake.url], redis_url="redis://127.0.0.1:9/0") as up:
+    port = free_port()
+    async with running(tmp_path, engines=[fake.url], redis_url=f"redis://127.0.0.1:{port}/0") as up:
         ids = await replies(up, 2)
         await say(up, ids[0])
-        up.gateway.chats.recent.clear()  # as of a response that another process served
+        up.gateway.chats.recent.clear()  # as of responses that another process served
         asked: list[str] = []
         monkeypatch.setattr(up.gateway.log, "response", asked.append)
         assert (await say(up, ids[1]))[0] == 202
+        with valkey_server(tmp_path / "valkey", port) as (url, _):
+            await until(lambda: not up.gateway.writer.away, 15)
+            assert (await say(up, ids[1], "down"))[0] == 200
+            assert (await up.call("DELETE", f"/v1/feedback/{ids[1]}"))[0] == 200
+            votes = [e.event for e in RedisEventLog(connect(url)).claim("w", 9) if isinstance(e.event, Vote)]
+            assert [(vote.rating, vote.alias) for vote in votes] == [
+                (rating, "heed") for rating in ("up", "up", "down", None)
+            ]
         assert asked == []
 
 

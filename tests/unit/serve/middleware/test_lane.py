@@ -1,4 +1,4 @@
-"""The short way takes chats alone, and answers as the long one would."""
+"""The short way takes POSTs to its paths alone, and answers as the long one would."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ import orjson
 import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feedback.errors import ExpiredId, HeedError, StoreUnavailable
 from serve.errors import BadField, ClientLeft, Unauthorized, Unavailable
-from serve.middleware.lane import Lane
+from serve.middleware.lane import Endpoint, Lane
 
 PATH = "/v1/chat/completions"
 
 
 async def long_way(_: Scope, __: Receive, send: Send) -> None:
     await PlainTextResponse("the long way")({"type": "http"}, __, send)
+
+
+async def long_way_with_body(scope: Scope, receive: Receive, send: Send) -> None:
+    body = await Request(scope, receive).body()
+    then = (await receive())["type"].encode()
+    await PlainTextResponse(b"the long way with " + body + b", then " + then)(scope, receive, send)
 
 
 async def short_way(request: Request) -> Response:
@@ -33,23 +39,33 @@ def failing(error: Exception) -> Callable[[Request], Awaitable[Response]]:
     return endpoint
 
 
+async def declining(request: Request) -> None:
+    assert await request.body() == b"a body in two"
+
+
 async def through(
-    endpoint: Callable[[Request], Awaitable[Response]],
+    endpoint: Endpoint,
     method: str = "POST",
     path: str = PATH,
     kind: str = "http",
+    around: ASGIApp = long_way,
 ) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body."""
     sent: list[Message] = []
+    coming: list[Message] = [
+        {"type": "http.request", "body": b"a body", "more_body": True},
+        {"type": "http.request", "body": b" in two"},
+        {"type": "http.disconnect"},
+    ]
 
     async def receive() -> Message:
-        return {"type": "http.request", "body": b"a body"}
+        return coming.pop(0)
 
     async def send(message: Message) -> None:
         sent.append(message)
 
     scope: dict[str, Any] = {"type": kind, "path": path, "method": method, "headers": []}
-    await Lane(long_way, PATH, endpoint)(scope, receive, send)
+    await Lane(around, {PATH: endpoint, "/other": short_way})(scope, receive, send)
     head, *rest = sent
     headers = {name.decode(): value.decode() for name, value in head["headers"]}
     return head["status"], headers, b"".join(one.get("body", b"") for one in rest)
@@ -57,7 +73,16 @@ async def through(
 
 async def test_a_chat_goes_the_short_way() -> None:
     status, _, body = await through(short_way)
-    assert (status, body) == (200, b"the short way with a body")
+    assert (status, body) == (200, b"the short way with a body in two")
+
+
+async def test_each_path_has_its_own_endpoint() -> None:
+    assert (await through(declining, path="/other"))[2] == b"the short way with a body in two"
+
+
+async def test_what_the_endpoint_leaves_goes_the_long_way_with_its_body() -> None:
+    said = (await through(declining, around=long_way_with_body))[2]
+    assert said == b"the long way with a body in two, then http.disconnect"
 
 
 @pytest.mark.parametrize(
