@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -67,13 +68,18 @@ class Model:
             if (bool(event.verdict), event.time) == (bool(said_of.verdict), said_of.time):
                 self.reports[event.report_id] = event  # of the same time what comes later
         else:
-            status, streams = self._say(event)
+            status, streams = self._say(self._whole(event))
         if status == "repeat":
             return status
         self.seen.add(event.event_id)
         if streams:
             self.streamed.append(event.event_id)
         return status
+
+    def _whole(self, event: Vote | Comparison | Label) -> Vote | Comparison | Label:
+        if isinstance(event, Vote) and event.response_id in self.responses:
+            return replace(event, alias=self.responses[event.response_id].alias)
+        return event
 
     def _say(self, event: Vote | Comparison | Label) -> tuple[str, bool]:
         stood = self.stands.get(event.feedback_id)

@@ -379,7 +379,7 @@ def test_a_journal_is_rewritten_when_it_is_asked_for(log: EventLog) -> None:
 
 
 def test_what_is_still_in_the_log_of_a_subject_is_found(log: EventLog) -> None:
-    said = [response("r1"), vote("r1", "up", 200.0)]
+    said = [response("r1"), vote("r1", "up", 200.0, alias="heed")]
     log.append([said[0], response("r2", "s2"), said[1]])
     assert log.unarchived("s1") == said
     assert log.unarchived("s3") == []
