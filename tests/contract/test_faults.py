@@ -217,7 +217,8 @@ def test_an_event_that_the_server_always_refuses_holds_up_no_other_and_counts_on
     store: redis.Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     log, spool = RedisEventLog(store), Spool(tmp_path)
-    one, other = vote("r1", "up", 2.0, comment="my words"), vote("r2", "down", 3.0)
+    one = vote("r1", "up", 2.0, comment="my words", alias="heed")
+    other = vote("r2", "down", 3.0)
     spoilt = keys.voice(one.feedback_id)
     store.set(spoilt, "of another type")
     with pytest.raises(EventsRefused, match=r"refused 1 of 3 events: [A-Z]+$") as refused:
