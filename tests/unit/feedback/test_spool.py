@@ -77,7 +77,7 @@ def drained(spool: Spool) -> list[str]:
 
 def test_what_is_spooled_is_drained_in_order_and_then_gone(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
-    events = [response("r1"), vote("r1", "up", 2.0, comment="line\nbreak"), response("r2")]
+    events = [response("r1"), vote("r1", "up", 2.0, comment="line\nbreak", alias="x"), response("r2")]
     answers = [spool.append([event])[0] for event in events]
     assert [answer.status for answer in answers] == ["new", "new", "new"]
     assert spool.pending() == 3
