@@ -179,11 +179,22 @@ class RewardModel:
     """A linear score over standardised features, and the heads that doubt it."""
 
     def __init__(
-        self, trunk: Trunk, standard: Standard, weights: Tensor, heads: Tensor, scale: float
+        self,
+        trunk: Trunk,
+        standard: Standard,
+        weights: Tensor,
+        heads: Tensor,
+        scale: float,
+        temperature: float = 1.0,
     ) -> None:
         """``weights`` (width,), ``heads`` (heads, width); scores are divided by ``scale``."""
         self.trunk, self.standard = trunk, standard
-        self.weights, self.heads, self.scale = weights, heads, scale
+        self.weights, self.heads, self.scale, self.temperature = weights, heads, scale, temperature
+
+    @property
+    def certainty(self) -> float:
+        """The difference of two replies' scores times this is the log-odds that a vote prefers the first."""
+        return self.scale / self.temperature
 
     def score_seen(self, seen: Sequence[Seen]) -> RewardScores:
         """Scores of conversations the base has looked at."""
@@ -213,6 +224,7 @@ class RewardModel:
             "spread": self.standard.spread,
             "length": self.standard.length,
             "scale": torch.tensor(self.scale, dtype=torch.float64),
+            "temperature": torch.tensor(self.temperature, dtype=torch.float64),
         }
         save_file({name: value.contiguous() for name, value in tensors.items()}, folder / FILE)
 
@@ -222,7 +234,8 @@ class RewardModel:
         # copies: in the mapped file a tensor may begin anywhere, and sums then round otherwise
         told = {name: tensor.clone() for name, tensor in load_file(folder / FILE).items()}
         standard = Standard(told["center"], told["spread"], told["length"])
-        return cls(trunk, standard, told["weights"], told["heads"], float(told["scale"]))
+        temperature = float(told.get("temperature", 1.0))
+        return cls(trunk, standard, told["weights"], told["heads"], float(told["scale"]), temperature)
 
 
 def fit(
@@ -248,7 +261,8 @@ def fit(
     generator = torch.Generator().manual_seed(config.seed)
     temperature, folded = _left_out(train, config, generator)
     head = fit_head(train, config)
-    model = RewardModel(trunk, standard, head.weights, _doubts(train, config, generator), _scale(head, train))
+    doubts = _doubts(train, config, generator)
+    model = RewardModel(trunk, standard, head.weights, doubts, _scale(head, train), temperature)
     report = _report(examples, head, temperature, train, test if len(test) else train, folded)
     model.save(out)
     (out / "report.json").write_bytes(orjson.dumps(asdict(report)))

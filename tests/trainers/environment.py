@@ -21,25 +21,30 @@ from typing import Any
 from tests.servers import ROOT
 
 HOME = ROOT / ".venv" / "trainers"
-PYTHON = HOME / "bin" / "python"
 LOCK = ROOT / "locks" / "trainers.txt"
 PROGRAM = Path(__file__).parent / "programs" / "one_step.py"
 MOST_SECONDS = 540.0
 
 
-def made() -> Path:
-    """The environment's interpreter. Raises CalledProcessError when it cannot be made."""
-    stamp = HOME / "stamp"
-    locked = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+def made(home: Path = HOME, *instead: str) -> Path:
+    """The environment's interpreter; ``instead`` replaces packages of the lock, as ``name==version``.
+
+    Raises CalledProcessError when it cannot be made.
+    """
+    python, stamp = home / "bin" / "python", home / "stamp"
+    locked = hashlib.sha256(LOCK.read_bytes() + " ".join(instead).encode()).hexdigest()
     if not stamp.exists() or stamp.read_text() != locked:
-        shutil.rmtree(HOME, ignore_errors=True)
+        shutil.rmtree(home, ignore_errors=True)
         uv = str(ROOT / ".venv" / "bin" / "uv")
-        _do([uv, "venv", "--quiet", "--python", sys.executable, str(HOME)])
-        _do([uv, "pip", "install", "--quiet", "--no-deps", "--python", str(PYTHON), "-r", str(LOCK)])
-        (own,) = HOME.glob("lib/python*/site-packages")
+        _do([uv, "venv", "--quiet", "--python", sys.executable, str(home)])
+        install = [uv, "pip", "install", "--quiet", "--no-deps", "--python", str(python)]
+        _do([*install, "-r", str(LOCK)])
+        if instead:
+            _do([*install, *instead])
+        (own,) = home.glob("lib/python*/site-packages")
         (own / "main.pth").write_text("\n".join(site.getsitepackages()) + "\n")
         stamp.write_text(locked)
-    return PYTHON
+    return python
 
 
 def run(data: Path, work: Path) -> dict[str, Any]:

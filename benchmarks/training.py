@@ -1,0 +1,101 @@
+"""Heed's trainers beside TRL's, on the same base and the same 2 cores, in one run.
+
+    python -m benchmarks.training --parts speed --keep
+    python -m benchmarks.training --parts reward --keep
+
+speed    samples a second of a whole step of PPO and RLOO: ``benchmarks/trainers/speed.py``
+reward   the reward model on equal votes beside RewardTrainer: ``benchmarks/trainers/reward.py``
+
+Each peer is in an environment of its own, made when it is missing. What was equal and what could not be stands
+in the module of the part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.results import Figure, Row, commit, load, parser_of, save
+from benchmarks.trainers import reward, speed
+from deploy.preferences import PREFERENCES
+
+DESCRIPTION = "Heed's trainers beside TRL's: samples a second, and reward models on equal votes"
+PARTS = ("speed", "reward")
+NAME = "training"
+
+
+def run(arguments: Sequence[str]) -> list[Row]:
+    """The parts that are named, each row printed as it comes. A part's first row says when and of what it was."""
+    told, began, rows = _parsed(arguments), time.monotonic(), list[Row]()
+    with tempfile.TemporaryDirectory() as name:
+        for part in told.parts:
+            rows.append({"part": part, "of": commit(), "date": time.strftime("%Y-%m-%d", time.gmtime())})
+            for row in _measured(part, told, Path(name)):
+                rows.append(row)
+                print(json.dumps(row), file=sys.stderr, flush=True)
+    if told.keep:
+        save(NAME, beside(rows, before.rows if (before := load(NAME)) else []), began)
+    return rows
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    work, trial = speed.Work(), reward.Trial()
+    parser = parser_of(__doc__)
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument(
+        "--keep", action="store_true", help="also write results/, beside the parts not run now"
+    )
+    one = parser.add_argument_group("speed")
+    one.add_argument("--rounds", type=int, default=work.rounds)
+    one.add_argument("--seconds", type=float, default=work.seconds, help="of a turn")
+    one.add_argument("--prompts", type=int, default=work.prompts, help="of a step")
+    one.add_argument("--tokens", type=int, default=work.max_tokens, help="of the longest reply")
+    one.add_argument("--threads", type=int, default=work.threads)
+    one.add_argument("--only", nargs="+", default=list(work.only), choices=work.only)
+    two = parser.add_argument_group("reward")
+    two.add_argument("--preference", nargs="+", default=list(trial.preferences), choices=list(PREFERENCES))
+    two.add_argument("--seed", type=int, nargs="+", default=list(trial.seeds))
+    two.add_argument("--votes", type=int, nargs="+", default=list(trial.votes))
+    two.add_argument("--rates", type=float, nargs="*", default=list(trial.rates), help="none: Heed alone")
+    two.add_argument("--held-out", type=int, default=trial.held_out)
+    return parser.parse_args(arguments)
+
+
+def _measured(part: str, told: argparse.Namespace, folder: Path) -> Iterator[Row]:
+    """The rows of a part."""
+    if part == "speed":
+        work = speed.Work(
+            rounds=told.rounds, seconds=told.seconds, prompts=told.prompts, max_tokens=told.tokens,
+            threads=told.threads, only=tuple(told.only),
+        )  # fmt: skip
+        return speed.measured(work, folder)
+    trial = reward.Trial(
+        preferences=tuple(told.preference), seeds=tuple(told.seed), votes=tuple(told.votes),
+        rates=tuple(told.rates), held_out=told.held_out,
+    )  # fmt: skip
+    return reward.measured(trial, folder)
+
+
+def beside(rows: Sequence[Row], before: Sequence[Row]) -> list[Row]:
+    """``rows``, and of an earlier run those of other parts."""
+    parts = {row["part"] for row in rows}
+    return [*rows, *(row for row in before if row["part"] not in parts)]
+
+
+def figures(rows: Sequence[Row]) -> list[Figure]:
+    """Each part's lines."""
+    told = [row for row in rows if "who" in row]
+    return [
+        *speed.figures([row for row in told if row["part"] == "speed"]),
+        *reward.figures([row for row in told if row["part"] == "reward"]),
+    ]
+
+
+if __name__ == "__main__":
+    for line in figures(run(sys.argv[1:])):
+        print(line.what, "|", line.heed, "|", line.beside)
