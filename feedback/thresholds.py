@@ -86,6 +86,12 @@ class Thresholds(Rating):
     sft_min_corrections: int = Field(
         default=8, ge=1, le=MOST, description="corrections that call for fine-tuning"
     )
+    reward_length: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="share that stays of what the reward owes to a reply's length; 0: it is taken out",
+    )
     ppo_steps: int = Field(default=24, ge=1, le=MOST, description="steps of a PPO run, of 128 replies each")
     ppo_seconds: float = Field(default=90.0, gt=0, description="longest PPO run, seconds of wall clock")
     ppo_supervised: float = Field(

@@ -75,8 +75,9 @@ def learn(
         if not part.pairs and not part.thumbs:
             raise NothingToLearn(f"{len(examples.pairs) + len(examples.thumbs)} votes leave none to {who}")
     watcher.step("reward model", 0.0)
-    model, figures = fit(trunk, learnt, RewardConfig(), out=rewards)
-    judge, judge_figures = fit(trunk, judged, RewardConfig(seed=1), out=rewards / "judge")
+    length = settings.reward_length
+    model, figures = fit(trunk, learnt, RewardConfig(length=length), out=rewards)
+    judge, judge_figures = fit(trunk, judged, RewardConfig(length=length, seed=1), out=rewards / "judge")
     watcher.fitted(figures, judge_figures)
     give_back()
     knows = knows_checks(model, judge, learnt, judged)

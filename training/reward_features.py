@@ -31,6 +31,7 @@ from training.trunk import Trunk
 PHRASES = 4096  # buckets that words and pairs of words are hashed into
 WEIGHTS = (1.0, 0.5, 0.15, 0.15, 0.5)  # states, surface, bearing, likelihood, phrases
 BEARING, LIKELIHOOD = 5, 2  # their widths
+WORDS = 15  # where ``surface`` has the number of words itself
 CONTENT = 4  # letters of a word that says what a text is about
 STEM = 5  # letters by which two words are the same: "deliver", "delivery"
 LONGEST = 5.0  # standard deviations; a feature hardly seen in training may not shout
@@ -68,6 +69,11 @@ def surface(text: str) -> list[float]:
         float(bool(_MONEY.search(text))),
         sum(map(len, words)) / max(1, n) / 5,
     ]
+
+
+def words_column(width: int) -> int:
+    """Where, of ``width`` features, the number of words of the reply stands."""
+    return width - PHRASES - LIKELIHOOD - BEARING - len(surface("")) + WORDS
 
 
 def phrases(text: str) -> set[int]:
@@ -148,3 +154,18 @@ class Standard:
     def apply(self, raw: Tensor) -> Tensor:
         """(n, width) to (n, width)."""
         return ((raw - self.center) / self.spread).clamp(-LONGEST, LONGEST) * self.length
+
+
+def less_length(weights: Tensor, features: Tensor, share: float) -> Tensor:
+    """Weights (…, width) whose scores of ``features`` (n, width) owe to length only ``share`` of what they did.
+
+    At 0 scores and words of these replies do not correlate, whichever other features stood for length.
+    """
+    if share == 1:
+        return weights
+    column = words_column(features.shape[1])
+    words = features[:, column] - features[:, column].mean()
+    slope = (features.T @ words) / words.square().sum().clamp(min=1e-9)
+    moved = weights.clone()
+    moved[..., column] -= (1 - share) * (weights @ slope)
+    return moved

@@ -8,6 +8,8 @@ votes and pulled to a random point of the prior (Osband et al. 2018), tell how s
     pairs     Davidson (1970): P(a≻b) ∝ e^(d/2), P(tie) ∝ ν, P(b≻a) ∝ e^(−d/2), with d = s_a − s_b
     thumbs    logistic: P(up) = σ(s − b − b_subject), the subject's own offset pulled to zero
     both bad  a tie, and each of the two half a thumb down
+    length    what the scores of the replies voted on owe to their number of words may be taken out (as ODIN does
+              with a head of its own; Chen et al. 2024): the weight of that number is moved until they correlate no more
     T         one temperature for all probabilities, from predictions on votes left out (Guo et al. 2017)
 """
 
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -28,7 +30,7 @@ from torch import Tensor
 from feedback.events import Message
 from training.examples import Examples
 from training.reference import Seen, look
-from training.reward_features import Standard, raw_features
+from training.reward_features import Standard, less_length, raw_features
 from training.trunk import Trunk
 
 Progress: TypeAlias = Callable[[str, float, dict[str, float]], None]
@@ -50,6 +52,9 @@ class RewardConfig:
     """Most steps of L-BFGS a fit; the problem is convex."""
     folds: int = 4
     """Parts of the votes, each left out once, to find the temperature."""
+    length: float = 1.0
+    """Share that stays of what scores owe to the length of a reply. 1: raters are believed that they like it so;
+    0: it is taken out."""
     seed: int = 0
 
 
@@ -256,12 +261,18 @@ def fit(
     subjects = {
         name: index for index, name in enumerate(sorted({thumb.subject for thumb in examples.thumbs}))
     }
-    train, test = (_votes(part, standard.apply(r), subjects) for part, r in zip(split, raw, strict=True))
+    told = [standard.apply(part) for part in raw]
+    train, test = (_votes(part, features, subjects) for part, features in zip(split, told, strict=True))
     say("reward model", 0.5, {})
     generator = torch.Generator().manual_seed(config.seed)
-    temperature, folded = _left_out(train, config, generator)
+
+    def shortened(weights: Tensor) -> Tensor:
+        return less_length(weights, told[0], config.length)
+
+    temperature, folded = _left_out(train, config, generator, shortened)
     head = fit_head(train, config)
-    doubts = _doubts(train, config, generator)
+    head = replace(head, weights=shortened(head.weights))
+    doubts = shortened(_doubts(train, config, generator))
     model = RewardModel(trunk, standard, head.weights, doubts, _scale(head, train), temperature)
     report = _report(examples, head, temperature, train, test if len(test) else train, folded)
     model.save(out)
@@ -309,8 +320,10 @@ def _doubts(votes: Votes, config: RewardConfig, generator: torch.Generator) -> T
     return torch.stack(made)
 
 
-def _left_out(votes: Votes, config: RewardConfig, generator: torch.Generator) -> tuple[float, float]:
-    """The temperature that makes left-out votes likeliest, and the accuracy on them."""
+def _left_out(
+    votes: Votes, config: RewardConfig, generator: torch.Generator, shortened: Callable[[Tensor], Tensor]
+) -> tuple[float, float]:
+    """The temperature that makes left-out votes likeliest, and the accuracy on them, of ``shortened`` weights."""
     part = torch.randint(config.folds, (len(votes),), generator=generator)
     grid = [2 ** (step / 4) for step in range(-8, 9)]
     nll, right, told = torch.zeros(len(grid)), 0.0, 0.0
@@ -320,6 +333,7 @@ def _left_out(votes: Votes, config: RewardConfig, generator: torch.Generator) ->
             for kept in (part != fold, part == fold)
         )
         head = fit_head(inside, config)
+        head = replace(head, weights=shortened(head.weights))
         for index, temperature in enumerate(grid):
             pairs, thumbs = vote_nll(head, outside, temperature)
             nll[index] += (pairs * outside.pair_weight).sum() + (thumbs * outside.thumb_weight).sum()

@@ -15,13 +15,16 @@ from training.reward_features import (
     LONGEST,
     PHRASES,
     WEIGHTS,
+    WORDS,
     Standard,
     bearing,
     last_question,
+    less_length,
     likelihood,
     phrases,
     raw_features,
     surface,
+    words_column,
 )
 from training.trunk import Trunk
 
@@ -149,3 +152,38 @@ def test_one_reply_alone_can_be_standardised() -> None:
     raw = raw_of(1)
     told = Standard.of(raw).apply(raw)
     assert torch.equal(told, torch.zeros_like(told))
+
+
+# --- length ---------------------------------------------------------------------------------------------------
+
+
+def test_the_number_of_words_stands_where_it_is_looked_for(trunk: Trunk) -> None:
+    assert surface("one two three")[WORDS] == pytest.approx(3 / 30)
+    raw = raw_features(trunk, look(trunk, [Tokens((1, 2), trunk.reply_ids("one two three"))]))
+    assert float(raw[0, words_column(raw.shape[1])]) == pytest.approx(3 / 30)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_of_what_scores_owe_to_length_the_share_stays_that_is_wished(share: float) -> None:
+    generator = torch.Generator().manual_seed(4)
+    width = SMALL + PHRASES
+    features = 0.1 * torch.randn((50, width), generator=generator)
+    length = torch.randn(50, generator=generator)
+    features[:, words_column(width)] = length
+    features[:, 0] += 2 * length  # another feature that stands for length
+    weights = torch.randn((3, width), generator=generator)  # as of three heads
+
+    def owed(told: torch.Tensor) -> torch.Tensor:
+        """The slope of the scores over length, of each head."""
+        centred = length - length.mean()
+        return (told @ features.T) @ centred / centred.square().sum()
+
+    moved = less_length(weights, features, share)
+    torch.testing.assert_close(owed(moved), share * owed(weights), atol=1e-3, rtol=1e-3)
+    others = [place for place in range(width) if place != words_column(width)]
+    assert torch.equal(moved[:, others], weights[:, others])
+
+
+def test_replies_of_one_length_owe_it_nothing() -> None:
+    weights, features = torch.ones(SMALL + PHRASES), torch.ones((4, SMALL + PHRASES))
+    assert torch.equal(less_length(weights, features, 0.0), weights)

@@ -27,6 +27,8 @@ from training.reward_model import (
     loss,
     vote_nll,
 )
+from training.reference import look
+from training.reward_features import raw_features
 from training.trunk import Trunk
 
 CONFIG = RewardConfig(strength=2.0, offset_strength=4.0, heads=5, iterations=60, folds=4, seed=0)
@@ -268,6 +270,48 @@ def test_a_saved_model_gives_the_same_scores(trunk: Trunk, tmp_path: Path) -> No
     before, after = model.score(asked), RewardModel.load(trunk, tmp_path).score(asked)
     assert torch.equal(before.mean, after.mean)
     assert torch.equal(before.std, after.std)
+
+
+def test_its_probabilities_are_as_sure_as_its_report_says(trunk: Trunk, tmp_path: Path) -> None:
+    """σ(certainty · difference) is the fit's own log-odds over the temperature, also of a model that was saved."""
+    model, report = fit(trunk, planted(30, 0, noise=0.2), CONFIG, out=tmp_path)
+    for one in (model, RewardModel.load(trunk, tmp_path)):
+        told = scores(one, ["abcd efgh!", "abcd efgh."])
+        raw = one.weights @ (features(one, "abcd efgh!") - features(one, "abcd efgh."))
+        wanted = float(raw) / report.temperature
+        assert float(told[0] - told[1]) * one.certainty == pytest.approx(wanted, abs=1e-4)
+
+
+def features(model: RewardModel, said: str) -> torch.Tensor:
+    seen = look(model.trunk, [model.trunk.tokens(PROMPT, said)])
+    return model.standard.apply(raw_features(model.trunk, seen))[0]
+
+
+def test_length_that_raters_like_is_believed_or_taken_out_and_the_rest_is_learnt(
+    trunk: Trunk, tmp_path: Path
+) -> None:
+    """They like exclamations and, of two alike, the longer one."""
+    rng = random.Random(7)
+
+    def reply(loud: bool, words: int) -> str:
+        return " ".join(text(rng, False)[:4] for _ in range(words)) + ("!" if loud else ".")
+
+    pairs = []
+    for _ in range(60):
+        loud = rng.random() < 0.5
+        pairs.append(Pair(PROMPT, reply(loud, 12), reply(loud, 4), "win"))
+        pairs.append(Pair(PROMPT, reply(True, 8), reply(False, 8), "win"))
+    unseen = [reply(loud, words) for loud in (True, False) for words in range(2, 16) for _ in range(4)]
+    long = torch.tensor([float(len(one.split())) for one in unseen])
+    for share, low, high in ((1.0, 0.5, 1.0), (0.0, -0.15, 0.15)):
+        config = replace(CONFIG, length=share)
+        model, _ = fit(trunk, Examples(pairs=pairs), config, out=tmp_path / str(share))
+        told = scores(model, unseen)
+        assert low <= float(torch.corrcoef(torch.stack([told, long]))[0, 1]) <= high
+        assert float((told[:56] > told[56:]).float().mean()) > 0.9  # loud and quiet ones of one length
+        doubted = model.opinions([(PROMPT, one) for one in unseen])
+        each = [float(torch.corrcoef(torch.stack([head, long]))[0, 1]) for head in doubted.T]
+        assert low <= sum(each) / len(each) <= high
 
 
 def test_the_same_votes_give_the_same_file(trunk: Trunk, tmp_path: Path) -> None:
