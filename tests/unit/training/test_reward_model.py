@@ -15,6 +15,8 @@ from scipy.optimize import minimize
 
 from tests.unit.training.tiny import ask
 from training.examples import Examples, Outcome, Pair, Split, Thumb
+from training.reference import look
+from training.reward_features import raw_features
 from training.reward_model import (
     Head,
     RewardConfig,
@@ -27,8 +29,6 @@ from training.reward_model import (
     loss,
     vote_nll,
 )
-from training.reference import look
-from training.reward_features import raw_features
 from training.trunk import Trunk
 
 CONFIG = RewardConfig(strength=2.0, offset_strength=4.0, heads=5, iterations=60, folds=4, seed=0)
