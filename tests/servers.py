@@ -51,7 +51,7 @@ def process(
         stop_group(child)
 
 
-def stop_group(child: subprocess.Popen[bytes], grace: float = 10.0) -> None:
+def stop_group(child: subprocess.Popen[Any], grace: float = 10.0) -> None:
     """TERM, then KILL after ``grace`` seconds."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:

@@ -13,7 +13,8 @@ length      correlation of scores and words over all replies; ``bias``: the same
 RewardTrainer gets LoRA of Heed's shape and a head, three epochs in batches of eight, its probability σ(s_a − s_b), and
 the best of three learning rates: the one with the highest held-out accuracy over the seeds, which is more than a
 user could know. It cannot be given ties: they are left out. Heed learns from all votes alike, ties included, and
-finds its settings by itself. Its probability is σ(s_a − s_b) at the temperature that it found.
+finds its settings by itself. Its probability is σ(s_a − s_b) at the temperature that it found. A second fit of it
+takes out what scores owe to length, as its setting can.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ from training.reward_model import RewardConfig, expected_calibration_error, fit
 from training.starter.corpus import dialogs
 from training.trunk import LoraShape, Trunk
 
+OURS = {"heed": RewardConfig(), "heed-length-out": RewardConfig(length=0.0)}
 BARS = {"points": 2.0, "calibration": 0.05, "length": 0.1}
 
 
@@ -81,7 +83,7 @@ class Compared:
         return float(self.gap.abs().quantile(ties))
 
 
-def compared(trunk: Trunk, prompts: Sequence[Sequence[Message]], name: str, seed: int) -> Compared:
+def compared(trunk: Trunk, prompts: Sequence[Sequence[Mapping[str, str]]], name: str, seed: int) -> Compared:
     """The base's replies."""
     asked = [tuple(dict(one) for one in messages) for messages in prompts]
     replies = sampled_twice(trunk, None, asked, seed)
@@ -161,7 +163,7 @@ def measured(trial: Trial, folder: Path) -> Iterator[Row]:
     shown = []
     for seed in trial.seeds:
         stream = dialogs(2000 + seed)
-        asked = [next(stream)[:-1] for _ in range(max(trial.votes))]
+        asked = [tuple(next(stream)[:-1]) for _ in range(max(trial.votes))]
         shown.append(compared(trunk, asked, trial.preferences[0], 31 + seed))
     for name in trial.preferences:
         held = judged(unseen.prompts, unseen.replies, name)
@@ -175,11 +177,12 @@ def measured(trial: Trial, folder: Path) -> Iterator[Row]:
 
 def _heed(trunk: Trunk, fits: Sequence[Fit], held: Compared, trial: Trial, folder: Path) -> Iterator[Row]:
     for one in fits:
-        began = time.monotonic()
-        model, _ = fit(trunk, Examples(pairs=one.pairs), RewardConfig(), out=folder / "reward")
-        seconds = time.monotonic() - began
-        scores = model.score(_all(held)).mean.view(-1, 2)
-        yield one.row("heed", 0.0, seconds, told_of(scores, model.certainty, held, trial))
+        for who, config in OURS.items():
+            began = time.monotonic()
+            model, _ = fit(trunk, Examples(pairs=one.pairs), config, out=folder / "reward")
+            seconds = time.monotonic() - began
+            scores = model.score(_all(held)).mean.view(-1, 2)
+            yield one.row(who, 0.0, seconds, told_of(scores, model.certainty, held, trial))
 
 
 def _trl(fits: Sequence[Fit], held: Compared, trial: Trial, folder: Path) -> Iterator[Row]:
@@ -245,6 +248,7 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
     for name, votes in dict.fromkeys((row["preference"], row["votes"]) for row in rows):
         here = [row for row in rows if (row["preference"], row["votes"]) == (name, votes)]
         ours = [row for row in here if row["who"] == "heed"]
+        short = [row for row in here if row["who"] == "heed-length-out"]
         theirs = best_rate([row for row in here if row["who"] == "trl"])
         if not ours or not theirs:
             continue
@@ -274,6 +278,15 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
                 f"{BARS['length']}",
             ),
         ]
+        if short:
+            lines.append(
+                Figure(
+                    f"reward model {of}, length taken out (`HEED_REWARD_LENGTH=0`)",
+                    f"correlation with length {_mean(short, 'length'):.2f}",
+                    f"better reply told {_mean(short, 'accuracy'):.1%}, "
+                    f"calibration error {_mean(short, 'calibration_error'):.3f}",
+                )
+            )
     return lines
 
 

@@ -141,4 +141,4 @@ NAMES = {
 
 
 def _length(rows: Sequence[Row], who: str) -> float:
-    return statistics.mean(row["tokens"] for row in rows if row["who"] == who)
+    return statistics.mean(float(row["tokens"]) for row in rows if row["who"] == who)

@@ -24,8 +24,8 @@ def fitted(trunk: Trunk, prompts: list[list[dict[str, str]]], folder: Path) -> R
     asked = [prompts[place % len(prompts)] for place in range(PAIRS) for _ in range(2)]
     texts = [reply.text for reply in Sampler(trunk).sample(asked, seed=1)]
     pairs = [
-        Pair(tuple(messages), *sorted(two, key=len, reverse=True), outcome="win")
-        for messages, *two in zip(asked[::2], texts[::2], texts[1::2], strict=True)
+        Pair(tuple(messages), max(a, b, key=len), min(a, b, key=len), "win")
+        for messages, a, b in zip(asked[::2], texts[::2], texts[1::2], strict=True)
     ]
     model, _ = fit(trunk, Examples(pairs=pairs), RewardConfig(), out=folder)
     return model

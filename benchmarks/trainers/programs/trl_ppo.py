@@ -55,7 +55,7 @@ def main(turns: Turns, folder: str) -> None:
 
     ppo_trainer.batch_generation = counted
 
-    class Stepped(TrainerCallback):
+    class Stepped(TrainerCallback):  # type: ignore[misc] # it carries no types
         def on_step_end(self, *_: Any, **__: Any) -> None:
             turns.stepped(len(rows), sizes.pop())
 

@@ -35,7 +35,7 @@ def main(turns: Turns, folder: str) -> None:
         told["model"], num_labels=1, dtype=torch.float32
     )
 
-    class Stepped(TrainerCallback):
+    class Stepped(TrainerCallback):  # type: ignore[misc] # it carries no types
         def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
             if state.global_step % updates == 0:
                 mean = trainer._metrics["train"]["completions/mean_length"][-1]  # noqa: SLF001 - told nowhere else
