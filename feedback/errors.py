@@ -20,10 +20,8 @@ HeedError
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from feedback.protocols import Appended
+from feedback.appended import Appended
 
 
 class HeedError(Exception):

@@ -17,13 +17,14 @@ import orjson
 import redis
 
 from feedback import keys
+from feedback.appended import Appended
 from feedback.erasing import FILLER, Eraser, decoded, entries_with, order, response_ids
 from feedback.errors import EventsRefused, InvalidRecord
 from feedback.events import Event, Report, Vote, decode, encode, kind_of
 from feedback.facts import FORGOTTEN_SECONDS, arm_counts, facts_of, mark_of
 from feedback.flushed import Flushed
 from feedback.ids import feedback_id
-from feedback.protocols import Appended, ArmCounts, Backlog, Entry, ResponseSummary
+from feedback.protocols import ArmCounts, Backlog, Entry, ResponseSummary
 from feedback.store import Durability, durability, refusal, translated
 
 logger = logging.getLogger(__name__)

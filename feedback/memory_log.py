@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
+from feedback.appended import Appended
 from feedback.events import Comparison, Event, Label, Report, Response, Vote
 from feedback.facts import (
     HISTORY,
@@ -20,7 +21,7 @@ from feedback.facts import (
     summary_of,
 )
 from feedback.ids import feedback_id
-from feedback.protocols import Appended, ArmCounts, Backlog, Entry, ResponseSummary
+from feedback.protocols import ArmCounts, Backlog, Entry, ResponseSummary
 from feedback.texts import belongs
 from feedback.totals import Totals
 

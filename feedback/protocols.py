@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
+from feedback.appended import Appended
 from feedback.events import Event, Vote
 from feedback.held import Quarantine
 
@@ -18,17 +19,6 @@ AdapterState: TypeAlias = Literal["candidate", "canary", "live", "retired", "rej
 USES_KEPT = 256
 LoopMode: TypeAlias = Literal["auto", "approve", "off"]
 Priority: TypeAlias = Literal["high", "normal", "low"]
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """What became of one appended event."""
-
-    event_id: str
-    # repeat: said before, nothing written. changed: the subject had said something else; the newest by time
-    # stands, which is this one unless it comes late, out of a spool.
-    status: Literal["new", "repeat", "changed"]
-    feedback_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

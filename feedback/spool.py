@@ -18,10 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
+from feedback.appended import Appended
 from feedback.durable import fsync_folder, write_durably
 from feedback.errors import EventsRefused, InvalidRecord, SpoolFull, StoreUnavailable
 from feedback.events import Event, decode, encode
-from feedback.protocols import Appended, EventLog
+from feedback.protocols import EventLog
 
 logger = logging.getLogger(__name__)
 _GROUP_BYTES = 2**18  # of lines that go to the log in one round trip

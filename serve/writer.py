@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from feedback.appended import Appended
 from feedback.errors import EventsRefused, HeedError, SpoolFull, StoreUnavailable
 from feedback.events import Event, Response
-from feedback.protocols import Appended, EventLog
+from feedback.protocols import EventLog
 from feedback.spool import Spool
 from serve.draining import Draining
 from serve.errors import Unavailable

@@ -11,10 +11,10 @@ import pytest
 from deploy import import_file
 from deploy.import_file import import_lines, lines_of, write_report
 from deploy.imports import Origin, Skipped, events_of
+from feedback.appended import Appended
 from feedback.errors import InvalidRecord, StoreUnavailable
 from feedback.events import Comparison, Event, Response, Vote, encode
 from feedback.memory import MemoryEventLog
-from feedback.protocols import Appended
 
 ORIGIN = Origin("heed", 1000.0)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from feedback.appended import Appended
 from feedback.errors import EventsRefused, SpoolFull, StoreUnavailable
 from feedback.events import Event
 from feedback.memory import MemoryEventLog
-from feedback.protocols import Appended
 from feedback.spool import Spool
 from tests.contract.making import response, vote
 from tests.servers import ROOT
