@@ -1,12 +1,13 @@
 """Arranged votes: how many bursts of nine kinds are found, how often honest weeks are suspected, and what is lost.
 
-    python -m benchmarks.poison --seeds 50 --clean 450 --first 720000
+    python -m benchmarks.poison
+    python -m benchmarks.poison --seeds 50 --clean 600 --first 740000
     python -m benchmarks.poison --seeds 0 --clean 0 --accuracy-seeds 10 11 12
 
 The traffic is simulated (``benchmarks.abuse``), the search is the one of a round. A burst counts as found when at
 least half of its votes are in quarantine; a false alarm is a run without abuse in which anything is. Thresholds were
-chosen on seeds below 1000, and after a look at some from 700000 and 710000; the figures are of others. Accuracy is of
-real reward models on real batches.
+chosen on seeds below 1000, and after a look at some from 700000, 710000 and 720000; the figures are of others. Accuracy
+is of real reward models on real batches; it takes minutes a seed, and is measured where seeds are given.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from training.trunk import Trunk
 DESCRIPTION = (
     "arranged votes: nine kinds of bursts in simulated traffic, false alarms, and what colluders cost"
 )
-FRESH = 720_000  # the first seed of the figures
+FRESH = 730_000  # the first seed of the figures
 PREFERENCE = "polite_helpful"
 
 
@@ -56,11 +57,11 @@ def bursts(kinds: Sequence[str], seeds: int, clean: int, first: int) -> Iterator
 def run(arguments: Sequence[str]) -> list[Row]:
     """Both parts; a line for each run of the second, and a dot of progress for those of the first."""
     parser = parser_of(__doc__)
-    parser.add_argument("--seeds", type=int, default=50, help="runs of each kind")
-    parser.add_argument("--clean", type=int, default=450, help="runs without abuse")
+    parser.add_argument("--seeds", type=int, default=10, help="runs of each kind")
+    parser.add_argument("--clean", type=int, default=300, help="runs without abuse")
     parser.add_argument("--first", type=int, default=FRESH)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
-    parser.add_argument("--accuracy-seeds", type=int, nargs="*", default=[FRESH, FRESH + 1, FRESH + 2])
+    parser.add_argument("--accuracy-seeds", type=int, nargs="*", default=[])
     parser.add_argument("--votes", type=int, default=600)
     parser.add_argument("--threads", type=int, default=2)
     told = parser.parse_args(arguments)

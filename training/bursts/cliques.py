@@ -27,7 +27,7 @@ BOUND = 0.4  # share of its group that a member has edges to
 DISSENT = 0.08  # share of its votes in which a group that follows one line does not
 ALIKE = 0.8  # share of one thumb on a reply that is told as alike
 OWN = 1 / 3  # share of the votes on a reply with which it counts as the group's
-LEVEL = 1e-2
+LEVEL = 5e-3
 SLOW = 4 * 86400.0  # seconds
 
 

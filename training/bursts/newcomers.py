@@ -3,9 +3,15 @@
 That many come at once is no fault: a day in the press does that. In each window in which fresh accounts have a
 larger share of the thumbs than elsewhere (binomial tail), their thumbs are held against what accounts that are not
 fresh say of the same adapters: P(X ≥ k), X ~ Binomial(n, p̄), which bounds the tail of unequal p from above their
-mean (W. Hoeffding, Ann. Math. Statist. 27, 1956). Of one prompt three thumbs count and of one subject, too,, since
+mean (W. Hoeffding, Ann. Math. Statist. 27, 1956). Of one prompt three thumbs count and of one subject, too, since
 such thumbs go together; n is divided by a design effect for what still does. Corrected for the windows that have
 no thumb in common.
+
+A crowd that comes by one way may have a taste of its own, and where many come any taste is beyond chance. So k must
+also be likelier where they follow one line, with any rate from 0.8 to 1, than where their common rate is drawn around
+p̄ from a beta law with the correlation ρ: by as many times as there are windows, so that it is the likelier of the two
+though one window at most is arranged. The ratio of the two mixtures is a Bayes factor (R. E. Kass, A. E. Raftery,
+J. Am. Statist. Assoc. 90, 1995).
 """
 
 from __future__ import annotations
@@ -22,6 +28,9 @@ WINDOWS = (3600.0, 3 * 3600.0, 6 * 3600.0, 12 * 3600.0)  # seconds
 CROWDED = 1e-3  # chance of as large a share of fresh accounts as in a window
 EFFECT = 1.2  # design effect of subjects and prompts
 LEAST = 12  # thumbs
+TASTE = 0.02  # correlation of the thumbs of one crowd: of 3 in 4, a standard deviation of a third in log-odds
+LINE = 0.8  # share of one thumb, from which a crowd may follow one line
+MOSTLY = 0.7  # share of one thumb among all of a window, below which nobody needs to look closer
 LEVEL = 1e-3
 
 
@@ -33,40 +42,62 @@ def newcomers(sayings: Sayings) -> Iterator[Burst]:
     if len(fresh) < LEAST or settled.sum() < LEAST:
         return
     odds = sayings.up_odds(settled)
-    best: tuple[float, Ints, str] = (1.0, fresh[:0], "")
-    tests = 0.0
+    told = np.r_[0, np.cumsum(sayings.sign[fresh])]
+    tests, looked_at = 0.0, list[tuple[float, Ints]]()
     for window in WINDOWS:
         last = ahead(sayings.time[fresh], window)
-        for first in range(0, len(fresh), 2):
-            rows = fresh[first : last[first]]
-            if len(rows) >= LEAST and _usual_share(sayings, rows, window) < CROWDED:
-                tests += 4 / len(rows)  # as many windows without a thumb in common, twice for both thumbs
-                best = min(best, _alike(sayings, rows, odds, window), key=lambda one: one[0])
+        firsts = np.arange(0, len(fresh), 2)
+        firsts = firsts[last[firsts] - firsts >= LEAST]
+        firsts = firsts[_usual_share(sayings, fresh, firsts, last, window) < CROWDED]
+        count = last[firsts] - firsts
+        tests += float((4 / count).sum())  # as many windows without a thumb in common, twice for both thumbs
+        clear = np.abs(told[last[firsts]] - told[firsts]) >= (2 * MOSTLY - 1) * count
+        looked_at += [(window, fresh[first : last[first]]) for first in firsts[clear]]
+    best: tuple[float, Ints, str] = (1.0, fresh[:0], "")
+    for window, rows in looked_at:
+        best = min(best, _alike(sayings, rows, odds, window, tests), key=lambda one: one[0])
     if best[0] * max(2.0, tests) < LEVEL:
         yield Burst("newcomers", best[1], best[2])
 
 
-def _alike(sayings: Sayings, rows: Ints, odds: Floats, window: float) -> tuple[float, Ints, str]:
+def _alike(
+    sayings: Sayings, rows: Ints, odds: Floats, window: float, tests: float
+) -> tuple[float, Ints, str]:
     kept = rows[capped(sayings.prompt[rows], 3) & capped(sayings.subject[rows], 3)]
     if len(kept) < LEAST:
         return 1.0, rows[:0], ""
     ups = int((sayings.sign[kept] > 0).sum())
     up = 2 * ups >= len(kept)
     more, odd = (ups, odds[kept]) if up else (len(kept) - ups, 1 - odds[kept])
-    chance = float(stats.binom.sf(int(more / EFFECT) - 1, round(len(kept) / EFFECT), odd.mean()))
+    k, n, usual = int(more / EFFECT), round(len(kept) / EFFECT), float(odd.mean())
+    if _likelier(k, n, usual) < tests:
+        return 1.0, rows[:0], ""
+    chance = float(stats.binom.sf(k - 1, n, usual))
     caught = rows[(sayings.sign[rows] > 0) == up]
     people = len(np.unique(sayings.subject[caught]))
     why = (
         f"{people} fresh accounts said {'up' if up else 'down'} {len(caught)} times in {len(rows)} within "
-        f"{hours(window)}; others do so in {odd.mean():.0%}"
+        f"{hours(window)}; others do so in {usual:.0%}"
     )
     return chance, caught, why
 
 
-def _usual_share(sayings: Sayings, rows: Ints, window: float) -> float:
-    """Tail of the fresh accounts' share of thumbs in the window, by their share outside it."""
-    begin, thumbs = sayings.time[rows[0]], sayings.sign != 0
-    inside = thumbs & (sayings.time >= begin) & (sayings.time <= begin + window)
-    fresh = sayings.age < FRESH
-    outside = (thumbs & ~inside & fresh).sum() / max(1, (thumbs & ~inside).sum())
-    return float(stats.binom.sf(len(rows) - 1, int(inside.sum()), min(0.99, outside + 0.01)))
+def _likelier(k: int, n: int, usual: float) -> float:
+    """How many times likelier k of n is of a crowd that follows one line than of one that has a taste."""
+    line = stats.beta.sf(LINE, k + 1, n - k + 1) / ((1 - LINE) * (n + 1))  # the rate integrated out
+    scale = (1 - TASTE) / TASTE
+    return float(line / stats.betabinom.pmf(k, n, usual * scale, (1 - usual) * scale))
+
+
+def _usual_share(sayings: Sayings, fresh: Ints, firsts: Ints, last: Ints, window: float) -> Floats:
+    """Of each window the tail of the fresh accounts' share of thumbs in it, by their share outside it."""
+    thumbs = sayings.sign != 0
+    every = np.r_[0, np.cumsum(thumbs)]
+    theirs = np.r_[0, np.cumsum(thumbs & (sayings.age < FRESH))]
+    begin = sayings.time[fresh[firsts]]
+    left = np.searchsorted(sayings.time, begin, side="left")
+    right = np.searchsorted(sayings.time, begin + window, side="right")
+    inside, come = every[right] - every[left], theirs[right] - theirs[left]
+    outside = (theirs[-1] - come) / np.maximum(1, every[-1] - inside)
+    tail: Floats = stats.binom.sf(last[firsts] - firsts - 1, inside, np.minimum(0.99, outside + 0.01))
+    return tail

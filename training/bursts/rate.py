@@ -2,7 +2,9 @@
 
 In every window of length w let k be a subject's votes. They are held against λ, the most votes that the fourth
 busiest subject and the subject itself at other times ever had in such a window, with a quarter to spare:
-P(X ≥ k), X ~ Poisson(λ), both counted in sittings of three, since votes come together. That is joined with how
+P(X ≥ k), X ~ Poisson(λ), both counted in sittings of three, since votes come together. Where something makes everybody
+vote more, as a release that is bad does, λ is raised by as much as the others do: by the votes of each that votes in
+the window, without the three that vote most in it, over those of each in all such windows. That is joined with how
 one-sided the thumbs in the window are, a binomial tail by the subject's own habit or the adapters' worth. Both are
 independent where nobody cheats, so they are joined by Fisher's method: −2 Σ log p is χ² with 4 degrees of freedom
 (R. A. Fisher, Statistical Methods for Research Workers, 1925, § 21.1). The number of subjects and windows is
@@ -23,6 +25,7 @@ WINDOWS = (600.0, 3600.0, 6 * 3600.0)  # seconds
 APART = 12 * 3600.0  # seconds from a burst that count as another time
 SPARE = 1.25
 SITTING = 3.0  # votes that come together: counts are divided by it, as by a design effect
+STEADY = 10.0  # subjects' worth of trust in the usual number of votes
 LEAST = 20  # votes in a window that are looked at
 FEW = 3  # subjects that may be in it together
 CLEAR = 1e-2  # chance of so many votes, above which no thumb makes up for it
@@ -52,6 +55,7 @@ def _told(
     most, begin = int(counts[first]), float(time[first])
     apart = np.abs(time - begin) > APART
     usual = max(fourth, int(counts[apart].max()) if apart.any() else 0, 5) * SPARE
+    usual *= _eagerness(sayings, begin, window)
     busy = float(stats.poisson.sf(int(most / SITTING) - 1, usual / SITTING))
     inside = rows[(time >= begin) & (time <= begin + window)]
     alike = _one_sided(sayings, inside, rows[apart])
@@ -61,6 +65,17 @@ def _told(
     caught = _stretch(time, counts, usual)
     why = f"one subject said {most} things within {hours(window)}; {usual:.0f} would be many"
     return joined, rows[caught], why
+
+
+def _eagerness(sayings: Sayings, begin: float, window: float) -> float:
+    """How many times more than at other times those say in the window who say anything; not less than 1."""
+    inside = (sayings.time >= begin) & (sayings.time <= begin + window)
+    here = np.unique(sayings.subject[inside], return_counts=True)[1]
+    here = np.sort(here)[: max(0, len(here) - FEW)]
+    part = ((sayings.time - sayings.time[0]) // window).astype(np.int64)
+    at_all = np.unique(np.stack([sayings.subject, part]), axis=1).shape[1]
+    mean = len(sayings) / at_all
+    return max(1.0, float((here.sum() + STEADY * mean) / (len(here) + STEADY) / mean))
 
 
 def _one_sided(sayings: Sayings, inside: Ints, elsewhere: Ints) -> float:

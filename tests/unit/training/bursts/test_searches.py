@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,6 +17,7 @@ from training.bursts.rate import rate
 from training.bursts.sayings import Burst, Sayings
 from training.bursts.script import script
 from training.bursts.words import words
+from training.quarantine import SEARCHES
 
 HOUR, DAY = 3600.0, 86400.0
 Search = Callable[[Sayings], Iterator[Burst]]
@@ -153,3 +155,38 @@ def test_an_adapter_that_is_voted_down_for_hours_is_found_and_one_that_is_bad_is
     assert events >= {f"ev-{n:05d}" for n in range(800, 830)}
     assert len(events) <= 36  # of thirteen honest thumbs in these hours, those that were down
     assert caught(downs, bad) == (set(), set())
+
+
+def test_the_levels_of_all_searches_add_up_to_less_than_one_in_a_hundred() -> None:
+    levels = [vars(sys.modules[search.__module__])["LEVEL"] for search in SEARCHES]
+    assert len(levels) == 6
+    assert sum(levels) < 1e-2
+
+
+def test_a_crowd_with_a_taste_of_its_own_is_left_alone_however_large_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two in three up where others say so in 59 % of cases is beyond chance, and nobody's line."""
+    said = Said()
+    rng = crowd(said, up=0.6)
+    for person in range(900):
+        said.thumb(f"new{person}", 4 * DAY + rng.random() * 3 * HOUR, person % 3 != 0)
+    assert caught(newcomers, said) == (set(), set())
+    monkeypatch.setattr(sys.modules[newcomers.__module__], "_likelier", lambda *_: math.inf)
+    monkeypatch.setattr(sys.modules[newcomers.__module__], "MOSTLY", 0.5)
+    assert caught(newcomers, said)[0] == {"newcomers"}, "by chance alone it is held"
+
+
+@pytest.mark.parametrize(("eager", "kinds"), [(1, {"rate"}), (6, set())])
+def test_who_votes_more_because_everybody_does_is_left_alone(eager: int, kinds: set[str]) -> None:
+    """Six times as many as ever within an hour, in which others say one thing each, or six."""
+    said = Said()
+    rng = crowd(said)
+    for n in range(12):
+        said.thumb("s0", DAY + n * 170 + rng.random() * 60, rng.random() < 0.7)
+    for n in range(75):
+        said.thumb("s0", 3 * DAY + n * 45 + rng.random() * 30, rng.random() < 0.7)
+    for person in range(1, 30):
+        for _ in range(eager):
+            said.thumb(f"s{person}", 3 * DAY + rng.random() * HOUR, rng.random() < 0.7)
+    assert caught(rate, said)[0] == kinds
