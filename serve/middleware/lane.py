@@ -36,12 +36,13 @@ class Lane:
         request = Request(scope, receive, send)
         try:
             response = await endpoint(request)
+            body = b"" if response is not None else await request.body()
         except HeedError as error:
             response = response_of(translate(error))
         except ClientDisconnect:
             response = response_of(ClientLeft("the client has left"))
         if response is None:
-            await self.app(scope, _again(await request.body(), receive), send)
+            await self.app(scope, _again(body, receive), send)
         else:
             await response(scope, receive, send)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
@@ -16,6 +16,11 @@ from serve.errors import BadField, ClientLeft, Unauthorized, Unavailable
 from serve.middleware.lane import Endpoint, Lane
 
 PATH = "/v1/chat/completions"
+WHOLE: tuple[Message, ...] = (
+    {"type": "http.request", "body": b"a body", "more_body": True},
+    {"type": "http.request", "body": b" in two"},
+    {"type": "http.disconnect"},
+)
 
 
 async def long_way(_: Scope, __: Receive, send: Send) -> None:
@@ -49,17 +54,14 @@ async def through(
     path: str = PATH,
     kind: str = "http",
     around: ASGIApp = long_way,
+    coming: Sequence[Message] = WHOLE,
 ) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body."""
     sent: list[Message] = []
-    coming: list[Message] = [
-        {"type": "http.request", "body": b"a body", "more_body": True},
-        {"type": "http.request", "body": b" in two"},
-        {"type": "http.disconnect"},
-    ]
+    left = list(coming)
 
     async def receive() -> Message:
-        return coming.pop(0)
+        return left.pop(0)
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -125,6 +127,13 @@ async def test_errors_have_the_contracts_shape(
     got, headers, body = await through(failing(error))
     assert (got, orjson.loads(body)["error"]["code"]) == (status, code)
     assert header is None or headers[header[0]] == header[1]
+
+
+async def test_a_client_that_leaves_before_the_long_way_is_no_fault_of_ours() -> None:
+    async def at_once(_: Request) -> None: ...
+
+    status, _, body = await through(at_once, coming=[{"type": "http.disconnect"}])
+    assert (status, orjson.loads(body)["error"]["code"]) == (499, "client_left")
 
 
 async def test_a_fault_of_ours_is_left_to_what_surrounds_it() -> None:
