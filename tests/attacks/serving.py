@@ -20,17 +20,21 @@ from tests.unit.serve.fake_engine import FakeEngine, fake_engine
 from tests.unit.serve.running import running
 
 ADMIN = "k-of-the-admin-" + "0" * 32
+THREAD = "gateways"
 CANARY = "canary-7f3d0a"  # stands for a user's words and secrets: it may be in no log
 GOOD: dict[str, Any] = {"model": "heed", "messages": [{"role": "user", "content": "hi"}]}
 
 
 def least_seconds(ask: Callable[[], None]) -> float:
-    """CPU seconds of the quickest of three; the gateway is in this process, and so is what earlier tests left."""
+    """CPU seconds of the gateways' thread in the quickest of three. Other threads count for nothing."""
+    (thread,) = (one for one in threading.enumerate() if one.name == THREAD)
+    assert thread.ident is not None
+    clock = time.pthread_getcpuclockid(thread.ident)
 
     def once() -> float:
-        began = time.process_time()
+        began = time.clock_gettime(clock)
         ask()
-        return time.process_time() - began
+        return time.clock_gettime(clock) - began
 
     return min(once() for _ in range(3))
 
@@ -173,7 +177,7 @@ def serving(folder: Path, redis_url: str) -> Iterator[Served]:
 
     root = logging.getLogger()
     root.addHandler(ear)
-    thread = threading.Thread(target=run, name="gateways")
+    thread = threading.Thread(target=run, name=THREAD)
     thread.start()
     try:
         assert ready.wait(30)
