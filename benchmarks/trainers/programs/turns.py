@@ -20,6 +20,7 @@ class Turns:
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it may be killed at any time
         self.settings: dict[str, Any] = self.read()
         self._until, self._began, self._samples, self._tokens = 0.0, 0.0, 0, 0
 
