@@ -59,7 +59,7 @@ BESIDE = {"trl-ppo": "heed-ppo", "trl-ppo-head": "heed-ppo", "trl-rloo": "heed-r
 class Work:
     """What all do alike."""
 
-    rounds: int = 12
+    rounds: int = 3
     seconds: float = 5.0  # of a turn
     prompts: int = 32
     group: int = 4
