@@ -27,11 +27,15 @@ SCHEMA = pa.schema(
         ("kind", pa.string()),  # "pair", "thumb", "demonstration", "prompt"
         ("messages", pa.string()),  # JSON: the prompt
         ("a", pa.string()),  # the reply; of a pair the better one where one is better
-        ("b", pa.string()),  # the other reply of a pair; the criteria of a thumb, as JSON
+        ("b", pa.string()),  # the other reply of a pair
         ("said", pa.string()),  # "win", "tie", "both_bad", "up", "down"
         ("subject", pa.string()),
         ("split", pa.string()),  # "train", "holdout"
         ("event_id", pa.string()),
+        (
+            "criteria",
+            pa.string(),
+        ),  # of pairs and thumbs: which they are about, as a JSON list; empty: overall
         ("weight", pa.float64()),
     ]
 )
@@ -95,15 +99,16 @@ def open_batch(folder: Path) -> Batch:
 
 def read(batch: Batch) -> Examples:
     """The examples of a batch."""
-    return examples_of(pq.read_table(batch.folder / EXAMPLES))
+    criteria = manifest_of(batch.folder)["recipe"]["criteria"]
+    return examples_of(pq.read_table(batch.folder / EXAMPLES), criteria)
 
 
-def examples_of(table: Any) -> Examples:
-    """The examples of a table of SCHEMA."""
+def examples_of(table: Any, criteria: Mapping[str, float]) -> Examples:
+    """The examples of a table of SCHEMA, and the weights of their criteria."""
     kinds: defaultdict[str, list[Any]] = defaultdict(list)
     for row in table.to_pylist():
         kinds[row["kind"]].append(_example(row))
-    return Examples(kinds["pair"], kinds["thumb"], kinds["demonstration"], kinds["prompt"])
+    return Examples(kinds["pair"], kinds["thumb"], kinds["demonstration"], kinds["prompt"], criteria)
 
 
 def _example(row: Mapping[str, Any]) -> Any:
@@ -113,9 +118,12 @@ def _example(row: Mapping[str, Any]) -> Any:
     if row["kind"] == "demonstration":
         return Demonstration(messages, row["a"], row["weight"])
     rest = {name: row[name] for name in ("subject", "weight", "split", "event_id")}
+    rest["reasons"] = tuple(
+        orjson.loads(row.get("criteria") or "[]")
+    )  # a batch of before weighs its votes itself
     if row["kind"] == "pair":
         return Pair(messages, row["a"], row["b"], row["said"], **rest)
-    return Thumb(messages, row["a"], row["said"] == "up", reasons=tuple(orjson.loads(row["b"])), **rest)
+    return Thumb(messages, row["a"], row["said"] == "up", **rest)
 
 
 def drop_batches(registry: Registry, settings: TrainingSettings) -> bool:

@@ -128,7 +128,6 @@ def _examples(said: Any, told: Joined, recipe: Recipe) -> Any:
     """Pairs and thumbs, weighed."""
     a, b = said.column("a"), said.column("b")
     reply = pc.coalesce(a, b).combine_chunks()
-    pair = pc.equal(said.column("kind"), "pair")
     text = told.replies.column("text")
     messages = told.replies.column("messages").take(reply)
     subjects = codes_of(said.column("subject"))
@@ -137,11 +136,12 @@ def _examples(said: Any, told: Joined, recipe: Recipe) -> Any:
         "kind": said.column("kind"),
         "messages": messages,
         "a": pc.coalesce(text.take(a.combine_chunks()), said.column("words")),
-        "b": pc.if_else(pair, text.take(b.combine_chunks()), said.column("words")),
+        "b": text.take(b.combine_chunks()),
         "said": said.column("said"),
         "subject": said.column("subject"),
         "split": _sides(subjects, prompts, said, messages, recipe.holdout_share),
         "event_id": said.column("event_id"),
+        "criteria": said.column("criteria"),
         "weight": pa.array(_weights(subjects, prompts, said, told, recipe)),
     }
     return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
@@ -160,7 +160,7 @@ def _sides(subjects: Any, prompts: Any, said: Any, messages: Any, share: float) 
 
 
 def _weights(subjects: Any, prompts: Any, said: Any, told: Joined, recipe: Recipe) -> Any:
-    """(n,) what each saying counts: by criteria, by how far its subject agrees with others, and within the caps."""
+    """(n,) what each saying counts: as itself, by how far its subject agrees with others, and within the caps."""
     things, first = _judged(said, told)
     trusted = trust(subjects, things, first, recipe.agreement_prior, recipe.agreement_floor)
     weights = said.column("weight").to_numpy() * trusted[subjects]
@@ -169,7 +169,8 @@ def _weights(subjects: Any, prompts: Any, said: Any, told: Joined, recipe: Recip
 
 def _judged(said: Any, told: Joined) -> tuple[Any, Any]:
     """(n,) what was judged (-1: what nobody else can have judged), and which of two was said of it: of a reply that it
-    is good, of two that the one with the smaller number is better. Replies that differ in case alone are one.
+    is good, of two that the one with the smaller number is better. Replies that differ in case alone are one;
+    what a label judges is one criterion of a reply.
     """
     alike = told.replies.set_column(
         told.replies.schema.get_field_index("text"), "text", _plain(told.replies.column("text"))
@@ -179,9 +180,10 @@ def _judged(said: Any, told: Joined) -> tuple[Any, Any]:
     verdict = said.column("said")
     thumb = pc.equal(said.column("kind"), "thumb").to_numpy()
     judged = thumb | (pc.equal(verdict, "win").to_numpy() & (a >= 0) & (a != b))
+    label = codes_of(said.column("label")).astype(np.int64)
     both = (np.minimum(a, b) + 1) * (codes.max() + 2) + np.maximum(a, b) + 1
     things = np.full(len(a), -1)
-    things[judged] = _by_appearance(both[judged])
+    things[judged] = _by_appearance((both * (label.max() + 1) + label)[judged])
     return things, np.where(thumb, pc.equal(verdict, "up").to_numpy(), a < b)
 
 

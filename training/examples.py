@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -10,6 +10,8 @@ from feedback.events import Message
 
 Outcome: TypeAlias = Literal["win", "tie", "both_bad"]  # win: a was preferred to b
 Split: TypeAlias = Literal["train", "holdout"]
+OVERALL = "overall"
+"""The criterion of all that names none. Its weight is 1 unless the product team sets one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Pair:
     subject: str = ""
     weight: float = 1.0
     split: Split = "train"
+    reasons: tuple[str, ...] = ()  # criteria of the alias that it is about; none: overall
     event_id: str = ""
 
 
@@ -36,7 +39,7 @@ class Thumb:
     subject: str = ""
     weight: float = 1.0
     split: Split = "train"
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()  # as of a pair
     event_id: str = ""
 
 
@@ -57,6 +60,7 @@ class Examples:
     thumbs: Sequence[Thumb] = ()
     demonstrations: Sequence[Demonstration] = ()
     prompts: Sequence[tuple[Message, ...]] = field(default=())  # distinct prompts seen, oldest first
+    criteria: Mapping[str, float] = field(default_factory=dict)  # criterion → weight; one not there weighs 1
 
     def of(self, split: Split) -> Examples:
         """Only that split's pairs and thumbs; demonstrations and prompts go with ``train``."""
@@ -66,4 +70,5 @@ class Examples:
             thumbs=[thumb for thumb in self.thumbs if thumb.split == split],
             demonstrations=self.demonstrations if train else (),
             prompts=self.prompts if train else (),
+            criteria=self.criteria,
         )

@@ -7,7 +7,8 @@ whose replies are better. Each check gives its value, its bar and why, so that a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from feedback.events import Message
-from training.examples import Examples
+from training.examples import OVERALL, Examples, Pair, Thumb
 from training.reference import Tokens, look
 from training.reward_model import RewardModel
 from training.rollouts import Reply, Sampler
@@ -77,7 +78,7 @@ def at_most(name: str, value: float, bar: float, what: str) -> Check:
     return Check(name, "passed" if fine else "failed", value, bar, said)
 
 
-def wilson_lower(won: float, n: int, z: float = 1.645) -> float:
+def wilson_lower(won: float, n: float, z: float = 1.645) -> float:
     """One-sided 95 % lower bound of a proportion (Wilson 1927); 0 when nothing was seen."""
     if n == 0:
         return 0.0
@@ -92,14 +93,41 @@ def mean_lower(values: Tensor, z: float = 1.645) -> float:
     return float(values.mean() - z * values.std() / math.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def agreement(model: RewardModel, examples: Examples) -> tuple[int, int]:
+def agreement(model: RewardModel, examples: Examples) -> tuple[float, float]:
     """How many votes the model's scores agree with, of how many. A coin agrees with half.
 
-    A pair should score its winner higher. Thumbs are taken two by two, each up with a down, in the order they
-    came: alone, a model that likes nothing would agree with most votes of users who like little.
+    Votes on criteria are told by their own heads, and weigh by these: the numbers are then those of as many
+    votes of one weight as tell the share as surely (Kish's effective size).
     """
-    pairs = [pair for pair in examples.pairs if pair.outcome == "win"]
-    ups, downs = ([thumb for thumb in examples.thumbs if thumb.up == up] for up in (True, False))
+    said: defaultdict[tuple[str, ...], tuple[list[Pair], list[Thumb]]] = defaultdict(lambda: ([], []))
+    for pair in examples.pairs:
+        said[model.about(pair.reasons)][0].append(pair)
+    for thumb in examples.thumbs:
+        said[model.about(thumb.reasons)][1].append(thumb)
+    told = [
+        (_weight(names, examples.criteria), *_agreed(model.judging(names), *votes))
+        for names, votes in said.items()
+    ]
+    right, whole, squares = (
+        (sum(one) for one in zip(*((w * r, w * n, w * w * n) for w, r, n in told), strict=True))
+        if told
+        else (0.0, 0.0, 0.0)
+    )
+    return (right * whole / squares, whole * whole / squares) if squares else (0.0, 0.0)
+
+
+def _weight(names: Sequence[str], criteria: Mapping[str, float]) -> float:
+    """What a vote told by these heads weighs."""
+    return sum(criteria.get(name, 1.0) for name in names or (OVERALL,)) / max(1, len(names))
+
+
+def _agreed(model: RewardModel, said: Sequence[Pair], thumbs: Sequence[Thumb]) -> tuple[int, int]:
+    """How many votes of one kind, of how many. A pair should score its winner higher. Thumbs are taken two by two,
+    each up with a down, in the order they came: alone, a model that likes nothing would agree with most votes of
+    users who like little.
+    """
+    pairs = [pair for pair in said if pair.outcome == "win"]
+    ups, downs = ([thumb for thumb in thumbs if thumb.up == up] for up in (True, False))
     better = [(pair.messages, pair.a) for pair in pairs] + [(up.messages, up.text) for up in ups]
     worse = [(pair.messages, pair.b) for pair in pairs] + [(down.messages, down.text) for down in downs]
     n = len(pairs) + min(len(ups), len(downs))
@@ -115,7 +143,7 @@ def knows_checks(model: RewardModel, judge: RewardModel, learnt: Examples, judge
     """
     (right, n), (judge_right, judge_n) = agreement(model, judged), agreement(judge, learnt)
     asked, agreed = n + judge_n, right + judge_right
-    what = f"reward model and judge agree with {agreed} of {asked} votes they never saw; lower bound"
+    what = f"reward model and judge agree with {agreed:.0f} of {asked:.0f} votes they never saw; lower bound"
     return [
         at_least("votes", wilson_lower(agreed, asked), 0.5, what),
         at_least(

@@ -104,6 +104,7 @@ def folds(examples: Examples) -> tuple[Examples, Examples]:
         Examples(
             pairs=[pair for pair in examples.pairs if judges(pair.messages) == mine],
             thumbs=[thumb for thumb in examples.thumbs if judges(thumb.messages) == mine],
+            criteria=examples.criteria,
         )
         for mine in (False, True)
     ]

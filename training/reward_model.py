@@ -8,6 +8,7 @@ votes and pulled to a random point of the prior (Osband et al. 2018), tell how s
     pairs     Davidson (1970): P(a≻b) ∝ e^(d/2), P(tie) ∝ ν, P(b≻a) ∝ e^(−d/2), with d = s_a − s_b
     thumbs    logistic: P(up) = σ(s − b − b_subject), the subject's own offset pulled to zero
     both bad  a tie, and each of the two half a thumb down
+    criteria  a fit for each of which enough was said; their weighted sum is the score (``criteria``)
     length    what the scores of the replies voted on owe to their number of words may be taken out (as ODIN does
               with a head of its own; Chen et al. 2024): the weight of that number is moved until they correlate no more
     T         one temperature for all probabilities, from predictions on votes left out (Guo et al. 2017)
@@ -16,51 +17,46 @@ votes and pulled to a random point of the prior (Osband et al. 2018), tell how s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 import orjson
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from feedback.events import Message
-from training.examples import Examples
+from training.criteria import Part, heads_of, named, parts
+from training.examples import OVERALL, Examples
 from training.reference import Seen, look
 from training.reward_features import Standard, less_length, raw_features
+from training.reward_heads import Head, RewardConfig, Shortened, Votes, fit_heads, summed, vote_nll
 from training.trunk import Trunk
 
+__all__ = ["Progress", "RewardConfig", "RewardModel", "RewardReport", "RewardScores", "fit"]
 Progress: TypeAlias = Callable[[str, float, dict[str, float]], None]
 
 FILE = "reward.safetensors"
+ALL = ""
+"""All votes, beside the names of heads."""
+CRITERION = "criterion."
+"""Before a criterion's name: its head in the file."""
 
 
 @dataclass(frozen=True)
-class RewardConfig:
-    """Settings of the fit."""
+class CriterionReport:
+    """A head of the sum."""
 
-    strength: float = 2.0
-    """Pull of the weights to zero (L2), in votes: features have length √2, so this is the prior's precision."""
-    offset_strength: float = 4.0
-    """Pull of each subject's own thumb offset to zero."""
-    heads: int = 5
-    """Resampled heads behind the deviation."""
-    iterations: int = 60
-    """Most steps of L-BFGS a fit; the problem is convex."""
-    folds: int = 4
-    """Parts of the votes, each left out once, to find the temperature."""
-    length: float = 1.0
-    """Share that stays of what scores owe to the length of a reply. 1: raters are believed that they like it so;
-    0: it is taken out."""
-    seed: int = 0
+    weight: float  # of its score in the sum; all weights sum to 1
+    votes: float  # weight of the votes it was fitted on
+    fold_accuracy: float  # of its own votes, each told by a fit that left its part out
 
 
 @dataclass(frozen=True)
 class RewardReport:
-    """What the fit showed on votes it did not learn from."""
+    """What the fit showed on votes it did not learn from. A vote is told by the heads of what it is about."""
 
     pairs: int
     thumbs: int
@@ -72,6 +68,7 @@ class RewardReport:
     temperature: float  # above 1: the fit was too sure of itself
     tie_log_odds: float  # log ν
     fold_accuracy: float  # as ``accuracy``, of every training vote by a fit that left its part out
+    criteria: Mapping[str, CriterionReport] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,93 +77,6 @@ class RewardScores:
 
     mean: Tensor
     std: Tensor  # disagreement of the heads
-
-
-@dataclass
-class Votes:
-    """The votes as tensors. Pairs: ``difference`` (p, width) and outcome in {1, 0.5 tie}."""
-
-    difference: Tensor
-    outcome: Tensor
-    pair_weight: Tensor
-    features: Tensor  # (t, width), of thumbs and of both-bad replies
-    up: Tensor
-    subject: Tensor  # (t,) which subject's offset
-    thumb_weight: Tensor
-    subjects: int
-
-    def __len__(self) -> int:
-        return len(self.outcome) + len(self.up)
-
-    def weighted(self, pairs: Tensor, thumbs: Tensor) -> Votes:
-        """The same votes, each counted so many times more."""
-        return Votes(
-            self.difference, self.outcome, self.pair_weight * pairs,
-            self.features, self.up, self.subject, self.thumb_weight * thumbs, self.subjects,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Head:
-    """One fit."""
-
-    weights: Tensor  # (width,)
-    threshold: Tensor  # thumbs', ()
-    offsets: Tensor  # (subjects,)
-    log_tie: Tensor  # log ν, ()
-
-    def parts(self) -> list[Tensor]:
-        return [self.weights, self.threshold, self.offsets, self.log_tie]
-
-
-def davidson_nll(d: Tensor, outcome: Tensor, log_tie: Tensor) -> Tensor:
-    """Negative log-likelihood of outcomes 1 (a), 0 (b) and 0.5 (tie). All (n,); nats."""
-    logits = torch.stack([d / 2, -d / 2, log_tie.expand_as(d)], -1)
-    target = torch.where(outcome == 1, 0, torch.where(outcome == 0, 1, 2))
-    return F.cross_entropy(logits, target, reduction="none")
-
-
-def vote_nll(head: Head, votes: Votes, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Negative log-likelihood of each pair (p,) and each thumb (t,), nats."""
-    d = votes.difference @ head.weights / temperature
-    scores = votes.features @ head.weights
-    logits = (scores - head.threshold - head.offsets[votes.subject]) / temperature
-    thumbs = F.binary_cross_entropy_with_logits(logits, votes.up, reduction="none")
-    return davidson_nll(d, votes.outcome, head.log_tie), thumbs
-
-
-def loss(head: Head, votes: Votes, config: RewardConfig, prior: Tensor) -> Tensor:
-    """Penalised negative log-likelihood a vote, nats. ``prior`` (width,) is where the weights are pulled to."""
-    pairs, thumbs = vote_nll(head, votes)
-    penalty = (
-        config.strength * (head.weights - prior).square().sum()
-        + config.offset_strength * head.offsets.square().sum()
-        + (head.log_tie + 1.0).square()
-        + 0.1 * head.threshold.square()
-    )
-    total = (pairs * votes.pair_weight).sum() + (thumbs * votes.thumb_weight).sum() + penalty / 2
-    return total / (votes.pair_weight.sum() + votes.thumb_weight.sum() + 1e-9)
-
-
-def fit_head(votes: Votes, config: RewardConfig, prior: Tensor | None = None) -> Head:
-    """The optimum of ``loss`` by L-BFGS."""
-    width = votes.difference.shape[1]
-    prior = torch.zeros(width) if prior is None else prior
-    head = Head(prior.clone(), torch.zeros(()), torch.zeros(votes.subjects), torch.full((), -1.0))
-    for part in head.parts():
-        part.requires_grad_(True)
-    optimizer = torch.optim.LBFGS(
-        head.parts(), max_iter=config.iterations, tolerance_change=1e-7, line_search_fn="strong_wolfe"
-    )
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        value = loss(head, votes, config, prior)
-        value.backward()
-        return value
-
-    optimizer.step(closure)
-    return Head(*(part.detach() for part in head.parts()))
 
 
 def expected_calibration_error(probability: Tensor, outcome: Tensor, bins: int = 10) -> float:
@@ -181,7 +91,7 @@ def expected_calibration_error(probability: Tensor, outcome: Tensor, bins: int =
 
 
 class RewardModel:
-    """A linear score over standardised features, and the heads that doubt it."""
+    """A linear score over standardised features, the heads that doubt it, and the criteria it is the sum of."""
 
     def __init__(
         self,
@@ -191,15 +101,32 @@ class RewardModel:
         heads: Tensor,
         scale: float,
         temperature: float = 1.0,
+        criteria: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """``weights`` (width,), ``heads`` (heads, width); scores are divided by ``scale``."""
+        """``weights`` (width,), ``heads`` (heads, width); scores are divided by ``scale``. ``criteria``: the heads
+        (width,) that ``weights`` is the weighted sum of, where there is more than overall's.
+        """
         self.trunk, self.standard = trunk, standard
         self.weights, self.heads, self.scale, self.temperature = weights, heads, scale, temperature
+        self.criteria = dict(criteria or {})
 
     @property
     def certainty(self) -> float:
         """The difference of two replies' scores times this is the log-odds that a vote prefers the first."""
         return self.scale / self.temperature
+
+    def about(self, reasons: Sequence[str]) -> tuple[str, ...]:
+        """Whose heads tell a vote with these reasons: of the criteria it names, else overall's. Empty: the sum is all
+        there is.
+        """
+        return heads_of(reasons, self.criteria) or ((OVERALL,) if self.criteria else ())
+
+    def judging(self, names: Sequence[str]) -> RewardModel:
+        """The same model, scoring by the mean of these heads alone."""
+        if not names:
+            return self
+        weights = torch.stack([self.criteria[name] for name in names]).mean(0)
+        return RewardModel(self.trunk, self.standard, weights, self.heads, self.scale, self.temperature)
 
     def score_seen(self, seen: Sequence[Seen]) -> RewardScores:
         """Scores of conversations the base has looked at."""
@@ -230,6 +157,7 @@ class RewardModel:
             "length": self.standard.length,
             "scale": torch.tensor(self.scale, dtype=torch.float64),
             "temperature": torch.tensor(self.temperature, dtype=torch.float64),
+            **{CRITERION + name: head for name, head in self.criteria.items()},
         }
         save_file({name: value.contiguous() for name, value in tensors.items()}, folder / FILE)
 
@@ -240,7 +168,12 @@ class RewardModel:
         told = {name: tensor.clone() for name, tensor in load_file(folder / FILE).items()}
         standard = Standard(told["center"], told["spread"], told["length"])
         temperature = float(told.get("temperature", 1.0))
-        return cls(trunk, standard, told["weights"], told["heads"], float(told["scale"]), temperature)
+        criteria = {
+            name.removeprefix(CRITERION): head for name, head in told.items() if name.startswith(CRITERION)
+        }
+        return cls(
+            trunk, standard, told["weights"], told["heads"], float(told["scale"]), temperature, criteria
+        )
 
 
 def fit(
@@ -262,7 +195,9 @@ def fit(
         name: index for index, name in enumerate(sorted({thumb.subject for thumb in examples.thumbs}))
     }
     told = [standard.apply(part) for part in raw]
-    train, test = (_votes(part, features, subjects) for part, features in zip(split, told, strict=True))
+    names = named(split[0], config.criterion_votes)
+    learnt, asked = parts(split[0], names), parts(split[1], names, held=False)
+    train, test = _votes(split[0], told[0], subjects, learnt), _votes(split[1], told[1], subjects, asked)
     say("reward model", 0.5, {})
     generator = torch.Generator().manual_seed(config.seed)
 
@@ -270,11 +205,12 @@ def fit(
         return less_length(weights, told[0], config.length)
 
     temperature, folded = _left_out(train, config, generator, shortened)
-    head = fit_head(train, config)
-    head = replace(head, weights=shortened(head.weights))
-    doubts = shortened(_doubts(train, config, generator))
-    model = RewardModel(trunk, standard, head.weights, doubts, _scale(head, train), temperature)
-    report = _report(examples, head, temperature, train, test if len(test) else train, folded)
+    heads = fit_heads(train, config, shortened)
+    doubts = _doubts(train, config, generator, shortened)
+    weights = summed(heads, learnt)
+    criteria = {name: head.weights for name, head in heads.items()} if names else {}
+    model = RewardModel(trunk, standard, weights, doubts, _scale(weights, train), temperature, criteria)
+    report = _report(examples, heads, temperature, train, test if len(test) else train, folded)
     model.save(out)
     (out / "report.json").write_bytes(orjson.dumps(asdict(report)))
     say("reward model", 1.0, {"accuracy": report.accuracy, "nll": report.nll})
@@ -289,7 +225,7 @@ def _raw(trunk: Trunk, examples: Examples) -> Tensor:
     return raw_features(trunk, seen) if seen else torch.zeros((0, 0))
 
 
-def _votes(examples: Examples, features: Tensor, subjects: dict[str, int]) -> Votes:
+def _votes(examples: Examples, features: Tensor, subjects: dict[str, int], told: Mapping[str, Part]) -> Votes:
     """Lay the votes out as tensors."""
     pairs, thumbs = examples.pairs, examples.thumbs
     a, b, rest = features[: 2 * len(pairs) : 2], features[1 : 2 * len(pairs) : 2], features[2 * len(pairs) :]
@@ -304,43 +240,48 @@ def _votes(examples: Examples, features: Tensor, subjects: dict[str, int]) -> Vo
         subject=torch.tensor([subjects[thumb.subject] for thumb in thumbs] + [nobody] * 2 * len(bad)).long(),
         thumb_weight=torch.tensor([t.weight for t in thumbs] + [pairs[i].weight / 2 for i in bad * 2]),
         subjects=nobody + 1,
+        bad=torch.tensor(bad).long(),
+        parts=told,
     )
 
 
-def _doubts(votes: Votes, config: RewardConfig, generator: torch.Generator) -> Tensor:
-    """Weights of the resampled heads (heads, width)."""
+def _doubts(votes: Votes, config: RewardConfig, generator: torch.Generator, shortened: Shortened) -> Tensor:
+    """Weights of the resampled sums (heads, width)."""
     made = []
     for _ in range(config.heads):
         counts = torch.bincount(
             torch.randint(len(votes), (len(votes),), generator=generator), minlength=len(votes)
         ).float()
-        prior = torch.randn(votes.difference.shape[1], generator=generator) / math.sqrt(config.strength)
-        pairs, thumbs = counts.split([len(votes.outcome), len(votes.up)])
-        made.append(fit_head(votes.weighted(pairs, thumbs), config, prior).weights)
+        drawn = votes.weighted(*counts.split([len(votes.outcome), len(votes.up)]))
+        made.append(summed(fit_heads(drawn, config, shortened, generator), votes.parts))
     return torch.stack(made)
 
 
 def _left_out(
-    votes: Votes, config: RewardConfig, generator: torch.Generator, shortened: Callable[[Tensor], Tensor]
-) -> tuple[float, float]:
-    """The temperature that makes left-out votes likeliest, and the accuracy on them, of ``shortened`` weights."""
-    part = torch.randint(config.folds, (len(votes),), generator=generator)
+    votes: Votes, config: RewardConfig, generator: torch.Generator, shortened: Shortened
+) -> tuple[float, dict[str, float]]:
+    """The temperature that makes left-out votes likeliest; and how many of them their heads tell, a share by weight:
+    for each head, and under ``ALL`` for all votes.
+    """
+    fold_of = torch.randint(config.folds, (len(votes),), generator=generator)
     grid = [2 ** (step / 4) for step in range(-8, 9)]
-    nll, right, told = torch.zeros(len(grid)), 0.0, 0.0
+    nll = torch.zeros(len(grid))
+    right, told = (dict.fromkeys((ALL, *votes.parts), 0.0) for _ in range(2))
     for fold in range(config.folds):
         inside, outside = (
             votes.weighted(*kept.float().split([len(votes.outcome), len(votes.up)]))
-            for kept in (part != fold, part == fold)
+            for kept in (fold_of != fold, fold_of == fold)
         )
-        head = fit_head(inside, config)
-        head = replace(head, weights=shortened(head.weights))
-        for index, temperature in enumerate(grid):
-            pairs, thumbs = vote_nll(head, outside, temperature)
-            nll[index] += (pairs * outside.pair_weight).sum() + (thumbs * outside.thumb_weight).sum()
-        probability, outcome, weight = _probabilities(head, outside, 1.0)
-        right += float((((probability > 0.5) == (outcome > 0.5)) * weight).sum())
-        told += float(weight.sum())
-    return grid[int(nll.argmin())], right / told if told else 0.5
+        for name, head in fit_heads(inside, config, shortened).items():
+            left = outside.of(name)
+            for index, temperature in enumerate(grid):
+                pairs, thumbs = vote_nll(head, left, temperature)
+                nll[index] += (pairs * left.pair_weight).sum() + (thumbs * left.thumb_weight).sum()
+            probability, outcome, weight = _probabilities(head, left, 1.0)
+            for whose in (ALL, name):
+                right[whose] += float((((probability > 0.5) == (outcome > 0.5)) * weight).sum())
+                told[whose] += float(weight.sum())
+    return grid[int(nll.argmin())], {whose: right[whose] / n if n else 0.5 for whose, n in told.items()}
 
 
 def _probabilities(head: Head, votes: Votes, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -357,30 +298,46 @@ def _probabilities(head: Head, votes: Votes, temperature: float) -> tuple[Tensor
     return torch.sigmoid(logits * sign), torch.where(sign > 0, outcome, 1 - outcome), weight
 
 
-def _scale(head: Head, votes: Votes) -> float:
+def _scale(weights: Tensor, votes: Votes) -> float:
     """So that one unit is the deviation of a reply's score."""
-    scores = torch.cat([votes.features @ head.weights, votes.difference @ head.weights / math.sqrt(2)])
+    scores = torch.cat([votes.features @ weights, votes.difference @ weights / math.sqrt(2)])
     return float(scores.square().mean().sqrt()) or 1.0
 
 
 def _report(
-    examples: Examples, head: Head, temperature: float, train: Votes, test: Votes, folded: float
+    examples: Examples,
+    heads: Mapping[str, Head],
+    temperature: float,
+    train: Votes,
+    test: Votes,
+    folded: Mapping[str, float],
 ) -> RewardReport:
-    pairs, thumbs = vote_nll(head, test, temperature)
-    probability, outcome, _ = _probabilities(head, test, temperature)
-    seen, said, _ = _probabilities(head, train, temperature)
+    nll = torch.cat(
+        [one for name, head in heads.items() for one in vote_nll(head, test.of(name), temperature)]
+    )
+    probability, outcome = _told(heads, test, temperature)
     return RewardReport(
         pairs=len(examples.pairs),
         thumbs=len(examples.thumbs),
         holdout=len(test) if test is not train else 0,
         accuracy=_accuracy(probability, outcome),
-        nll=float(torch.cat([pairs, thumbs]).mean()),
-        train_accuracy=_accuracy(seen, said),
+        nll=float(nll.mean()),
+        train_accuracy=_accuracy(*_told(heads, train, temperature)),
         calibration_error=expected_calibration_error(probability, outcome),
         temperature=temperature,
-        tie_log_odds=float(head.log_tie),
-        fold_accuracy=folded,
+        tie_log_odds=float(heads[OVERALL].log_tie),
+        fold_accuracy=folded[ALL],
+        criteria={
+            name: CriterionReport(part.weight, train.of(name).weight, folded[name])
+            for name, part in train.parts.items()
+        },
     )
+
+
+def _told(heads: Mapping[str, Head], votes: Votes, temperature: float) -> tuple[Tensor, Tensor]:
+    """As ``_probabilities``, each vote by the heads it speaks for."""
+    told = [_probabilities(head, votes.of(name), temperature) for name, head in heads.items()]
+    return torch.cat([one[0] for one in told]), torch.cat([one[1] for one in told])
 
 
 def _accuracy(probability: Tensor, outcome: Tensor) -> float:

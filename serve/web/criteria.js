@@ -17,11 +17,11 @@ export const EITHER = 2;
 
 let criteria = Object.keys(WORDS);
 
-/** Offer an alias's own criteria besides the usual ones. The alias's record, or null where it may not be read. */
+/** Offer an alias's own criteria besides the usual ones; overall is what names none. The alias's record, or null where it may not be read. */
 export async function learnCriteria(alias) {
   try {
     const record = await ask("GET", `/v1/aliases/${encodeURIComponent(alias)}`);
-    criteria = [...new Set([...Object.keys(record.criteria ?? {}), ...Object.keys(WORDS)])];
+    criteria = [...new Set([...Object.keys(record.criteria ?? {}).filter((name) => name !== "overall"), ...Object.keys(WORDS)])];
     return record;
   } catch {
     criteria = Object.keys(WORDS); // a key for chats alone may not read aliases

@@ -65,7 +65,7 @@ def collect(
     """The examples of the batch that would be built, and the time of the newest saying in it."""
     recipe = Recipe.of(settings, alias, criteria, archive.last_position())
     gathered = gather(Snapshot(archive, recipe.until), recipe)
-    return examples_of(gathered.table), gathered.newest
+    return examples_of(gathered.table, recipe.criteria), gathered.newest
 
 
 @pytest.fixture
@@ -249,8 +249,16 @@ def test_a_batch_with_texts_that_are_too_old_goes_with_its_checkpoint(
 
 def test_reasons_that_are_no_criterion_are_not_heard(tmp_path: Path, settings: TrainingSettings) -> None:
     said = replace(vote(0, "up", at=10), reasons=("tone", "nonsense"))
-    examples, _ = collect(archived(tmp_path / "a", [response(0), said]), "heed", settings, {"tone": 3.0})
-    assert [(thumb.reasons, thumb.weight) for thumb in examples.thumbs] == [(("tone",), 3.0)]
+    compared = Comparison(
+        event_id="ev-c", feedback_id="fb-c", time=9, subject="s-a", ranking=(("chatcmpl-1",), ("chatcmpl-0",)),
+        reasons=("nonsense", "tone"),
+    )  # fmt: skip
+    events = [response(0), response(1, text="no"), said, compared]
+    examples, _ = collect(archived(tmp_path / "a", events), "heed", settings, {"tone": 3.0})
+    assert [(vote.reasons, vote.weight) for vote in (*examples.pairs, *examples.thumbs)] == [
+        (("tone",), 1.0)
+    ] * 2
+    assert examples.criteria == {"tone": 3.0}
 
 
 def test_of_a_ranking_the_pairs_that_were_not_said_anew_part_its_weight(
@@ -286,18 +294,24 @@ def test_a_batch_holds_the_newest_of_the_alias_alone(tmp_path: Path, settings: T
     assert [prompt[0]["content"] for prompt in examples.prompts] == [f"question {n}" for n in range(75)]
 
 
-def test_a_vote_counts_by_the_weights_of_the_criteria_it_names(
+def test_what_is_about_criteria_of_weight_0_alone_stays_out(
     tmp_path: Path, settings: TrainingSettings
 ) -> None:
     said = [
-        replace(vote(0, "up", at=10), reasons=("tone", "brevity")),  # (3 + 1) / 2
-        replace(vote(2, "down", at=11), reasons=("harmless",)),  # 0: left out
+        replace(vote(0, "up", at=10), reasons=("tone", "brevity")),
+        replace(vote(2, "down", at=11), reasons=("harmless",)),
         replace(vote(4, "down", at=12), reasons=("no criterion",)),
-        vote(6, "up", at=13),
+        replace(vote(6, "up", at=13, correction="better"), reasons=("harmless", "tone")),
     ]
     archive = archived(tmp_path / "a", [*(response(number) for number in (0, 2, 4, 6)), *said])
-    examples, _ = collect(archive, "heed", settings, {"tone": 3.0, "brevity": 1.0, "harmless": 0.0})
-    assert [(thumb.up, thumb.weight) for thumb in examples.thumbs] == [(True, 2.0), (False, 1.0), (True, 1.0)]
+    weights = {"tone": 3.0, "brevity": 1.0, "harmless": 0.0}
+    examples, _ = collect(archive, "heed", settings, weights)
+    first, second, third = (("tone", "brevity"), True, 1.0), ((), False, 1.0), (("tone",), True, 0.5)
+    assert [(thumb.reasons, thumb.up, thumb.weight) for thumb in examples.thumbs] == [first, second, third]
+    assert [(pair.reasons, pair.weight) for pair in examples.pairs] == [((), 1.0)]
+    examples, _ = collect(archive, "heed", settings, {**weights, "overall": 0.0})
+    assert [(thumb.reasons, thumb.up, thumb.weight) for thumb in examples.thumbs] == [first, third]
+    assert examples.pairs == []
 
 
 def test_labels_are_thumbs_by_criterion_the_surer_the_heavier(
@@ -316,8 +330,38 @@ def test_labels_are_thumbs_by_criterion_the_surer_the_heavier(
     archive = archived(tmp_path / "a", [response(0), earlier, said])
     examples, newest = collect(archive, "heed", settings, {"tone": 2.0, "brevity": 1.0})
     told = [(thumb.reasons, thumb.up, thumb.weight) for thumb in examples.thumbs]
-    assert told == [(("brevity",), False, 0.5), (("tone",), True, pytest.approx(1.6))]
+    assert told == [(("brevity",), False, 0.5), (("tone",), True, pytest.approx(0.8))]
     assert newest == 9.0
+
+
+def test_raters_who_label_other_criteria_do_not_contradict_each_other(
+    tmp_path: Path, settings: TrainingSettings
+) -> None:
+    events: list[Event] = []
+    for number in range(
+        60
+    ):  # three raters label the same twenty replies: two the tone, the third their length
+        thing, rater = number % 20, number // 20
+        given = replace(
+            response(number, f"s-{rater}", text=f"reply {thing}"),
+            messages=({"role": "user", "content": f"question {thing}"},),
+        )
+        labels = {"tone": 1.0} if rater < 2 else {"brevity": 0.0}
+        events += [given, Label(
+            event_id=f"ev-{number}", feedback_id=f"fb-{number}", response_id=given.response_id, time=99.0 + number,
+            subject=given.subject, labels=labels,
+        )]  # fmt: skip
+    examples, _ = collect(archived(tmp_path / "a", events), "heed", settings, {"tone": 1.0, "brevity": 1.0})
+    assert {thumb.weight for thumb in examples.thumbs} == {1.0}
+
+
+def test_a_batch_from_before_criteria_were_written_is_read_as_one_without(
+    tmp_path: Path, settings: TrainingSettings
+) -> None:
+    archive = archived(tmp_path / "a", [response(0), replace(vote(0, "up", at=5), reasons=("tone",))])
+    recipe = Recipe.of(settings, "heed", {"tone": 1.0}, archive.last_position())
+    table = gather(Snapshot(archive, recipe.until), recipe).table.drop_columns(["criteria"])
+    assert [thumb.reasons for thumb in examples_of(table, recipe.criteria).thumbs] == [()]
 
 
 def test_who_contradicts_everybody_on_the_same_replies_counts_less_whatever_their_case(

@@ -53,7 +53,17 @@ def test_one_failed_check_fails_the_gate_and_is_the_reason() -> None:
     assert [check["verdict"] for check in told.as_dict()["checks"]] == ["failed", "passed"]
 
 
-class Longer:
+class Whole:
+    """Without heads for criteria."""
+
+    def about(self, _reasons: tuple[str, ...]) -> tuple[str, ...]:
+        return ()
+
+    def judging(self, _names: tuple[str, ...]) -> Whole:
+        return self
+
+
+class Longer(Whole):
     """Likes the longer reply."""
 
     def score(self, conversations: list[tuple[object, str]]) -> RewardScores:
@@ -61,7 +71,7 @@ class Longer:
         return RewardScores(lengths, torch.zeros_like(lengths))
 
 
-class Indifferent:
+class Indifferent(Whole):
     """Likes nothing."""
 
     def score(self, conversations: list[tuple[object, str]]) -> RewardScores:
@@ -72,6 +82,39 @@ def test_agreement_counts_winners_and_thumbs_two_by_two() -> None:
     pairs = [Pair((), "long", "no", "win"), Pair((), "no", "long", "win"), Pair((), "a", "b", "tie")]
     thumbs = [Thumb((), "long", up=True), Thumb((), "no", up=False), Thumb((), "longest of all", up=False)]
     assert agreement(Longer(), Examples(pairs, thumbs)) == (2, 3)  # the third thumb finds no partner
+
+
+class Torn(Longer):
+    """Likes the longer reply overall, and the shorter where it is asked about brevity."""
+
+    def about(self, reasons: tuple[str, ...]) -> tuple[str, ...]:
+        return reasons or ("overall",)
+
+    def judging(self, names: tuple[str, ...]) -> Whole:
+        return Longer() if names == ("overall",) else Shorter()
+
+
+class Shorter(Whole):
+    """Likes the shorter reply."""
+
+    def score(self, conversations: list[tuple[object, str]]) -> RewardScores:
+        lengths = torch.tensor([-float(len(text)) for _, text in conversations])
+        return RewardScores(lengths, torch.zeros_like(lengths))
+
+
+def test_each_vote_is_told_by_the_head_it_speaks_for_and_weighs_as_much() -> None:
+    overall = [Pair((), "long", "no", "win")] * 6 + [Pair((), "no", "long", "win")] * 2
+    brevity = [Pair((), "no", "long", "win", reasons=("brevity",))] * 4
+    same = Examples([*overall, *brevity], ())
+    assert agreement(Torn(), same) == (pytest.approx(10), pytest.approx(12))
+    # weights 1 and 3: 6 + 3·4 of 8 + 3·4 are agreed with, and tell as much as 20²/(8 + 9·4) votes of one weight
+    right, n = agreement(Torn(), Examples([*overall, *brevity], (), criteria={"brevity": 3.0}))
+    assert n == pytest.approx(400 / 44)
+    assert right / n == pytest.approx(18 / 20)
+
+
+def test_without_a_vote_there_is_nothing_to_agree_with() -> None:
+    assert agreement(Longer(), Examples()) == (0, 0)
 
 
 def test_a_model_that_likes_nothing_does_not_agree_with_users_who_like_little() -> None:
