@@ -1,7 +1,7 @@
 """What is learnt from one batch: reward model and judge, fine-tuning, PPO, gate. Knows no store and no alias.
 
 Votes are parted by a hash of their prompt: the reward model, which PPO climbs, learns from most of them, and
-the judge, which says whether the climb led upwards, from the rest.
+the judge, which says whether the climb led upwards and where it began to lead down, from the rest.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def learn(
         return Learned(None, report(knows), figures, judge_figures)
     _end_if_asked(watcher, "the fit of the reward model")
     adapter = work / "adapter"
-    trained = _policy(trunk, examples, model, settings, work, watcher)
+    trained = _policy(trunk, examples, model, judge, settings, work, watcher)
     _end_if_asked(watcher, "PPO")
     watcher.step("gate", 0.0)
     asked = gate_prompts(examples, settings.gate_prompts)
@@ -121,6 +121,7 @@ def _policy(
     trunk: Trunk,
     examples: Examples,
     model: RewardModel,
+    judge: RewardModel,
     settings: TrainingSettings,
     work: Path,
     watcher: Watcher,
@@ -151,6 +152,7 @@ def _policy(
         out=work / "adapter",
         checkpoint=work / "ppo",
         demonstrations=_shown(trunk, examples) if config.supervised else (),
+        outside=ppo.pessimistic(judge, 0.0),
         progress=watcher.progress,
         should_stop=watcher.should_stop,
     )

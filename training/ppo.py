@@ -21,6 +21,8 @@ into advantages, and take clipped steps.
     epochs             end when k3 from the sampling policy is too large (Schulman, "Approximating KL
                        divergence", 2020)
     supervised         beside it, as a setting, −log π of demonstrations (PPO-ptx, Ouyang et al. 2022)
+    peak               worth by a model that is not climbed, fitted against √KL (Gao et al. 2022, ``peak``): a
+                       run that has it behind it ends, and gives the policy from before it
 
 The reference of a run that starts from an adapter is that adapter, frozen; the distance to the base is
 measured beside it and bounded, too. Settings and figures stand in ``ppo_config``.
@@ -34,7 +36,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,16 +47,16 @@ from training.checkpoints import Checkpoints
 from training.forward import Forward
 from training.memory import give_back
 from training.packing import Packed, Tokens
+from training.peak import Trail
 from training.ppo_config import PPOConfig, PPOReport
-from training.reference import Seen, look
-from training.reward_model import Progress, RewardModel
+from training.reference import look
+from training.reward_model import Progress, Reward, pessimistic
 from training.rollouts import Reply, Sampler
 from training.trunk import Trunk
 
 __all__ = ["Batch", "PPOConfig", "PPOReport", "Reward", "Run", "pessimistic", "train"]
 logger = logging.getLogger(__name__)
 ASKED = "asked to stop"
-Reward: TypeAlias = Callable[[Sequence[Seen]], Tensor]
 
 
 @dataclass
@@ -179,6 +181,8 @@ class Run:
         self.sampler.refresh("policy")
         self.value = Value(2 * trunk.hidden)
         self.demonstrations: list[Tokens] = []
+        self.outside: Reward | None = None
+        self.trail = Trail()
         self.optimizer = torch.optim.AdamW(self.weights, lr=config.learning_rate, eps=1e-5, weight_decay=0.0)
         self.value_optimizer = torch.optim.AdamW(
             self.value.parameters(), lr=config.value_learning_rate, eps=1e-5
@@ -209,6 +213,7 @@ class Run:
             "rng": torch.get_rng_state(),
             "position": {"beta": self.beta, "step": self.step, "updates": self.updates},
             "report": vars(self.report),
+            "trail": vars(self.trail),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -221,6 +226,7 @@ class Run:
         torch.set_rng_state(state["rng"])
         self.beta, self.step, self.updates = (state["position"][key] for key in ("beta", "step", "updates"))
         self.report = PPOReport(**state["report"])
+        self.trail = Trail(**state["trail"])
 
     def clear(self, margin: float = 1.0) -> bool:
         """Whether the policy that sampled last is so many times clear of every limit; NaN is not."""
@@ -273,6 +279,10 @@ class Run:
         self.report.truncated = 1 - float(ended.float().mean())
         self.report.mismatch_nats = float((old - sampled).abs().mean())
         self._account(batch, old - base)
+        if self.outside is not None:
+            self.report.outside = float(self.outside(seen).mean())
+            keep = self.snapshot if self.clear(self.config.margin) else None
+            self.trail.note(self.report.kl_nats, self.report.outside, keep)
         return batch
 
     @torch.no_grad()
@@ -418,19 +428,19 @@ class Run:
             if within and self.report.variety < self.config.min_variety:
                 return "replies grew alike"
             return "KL budget from the base spent" if within else "KL budget spent"
+        if self.trail.behind():
+            return "the peak lies behind"
         if self.step >= self.config.max_steps:
             return "all steps done"
         return "time budget spent" if self.report.seconds >= self.config.max_seconds else ""
 
-
-def pessimistic(model: RewardModel, pessimism: float) -> Reward:
-    """Mean − λ·std of the reward model's heads."""
-
-    def reward(seen: Sequence[Seen]) -> Tensor:
-        scores = model.score_seen(seen)
-        return scores.mean - pessimism * scores.std
-
-    return reward
+    def settle(self) -> None:
+        """Take the policy that is to be kept: the last, or one within the limits, or one before the peak."""
+        if not self.clear():
+            self.adopt(self.kept)
+        if (best := self.trail.best(self.config.peak_share)) is not None:
+            self.report.peak_nats, self.report.kept_nats = self.trail.peak**2, self.trail.places[best] ** 2
+            self.adopt(self.trail.snapshots[best])
 
 
 def train(
@@ -443,6 +453,7 @@ def train(
     out: Path,
     checkpoint: Path | None = None,
     demonstrations: Sequence[Tokens] = (),
+    outside: Reward | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> PPOReport:
@@ -450,11 +461,12 @@ def train(
 
     ``checkpoint`` is a folder: where it holds a run, that is continued, to the same bytes as long as steps and
     not seconds end it; what cannot be read is left aside. A run that reaches a limit keeps the last policy that
-    was well within all. ``demonstrations`` are for ``config.supervised``.
+    was well within all. ``demonstrations`` are for ``config.supervised``. ``outside`` is a reward
+    that is not climbed: a run gives the policy from before its peak.
     """
     kept = Checkpoints(checkpoint) if checkpoint is not None else None
     run = _taken_up(trunk, config, start, kept)
-    run.demonstrations = list(demonstrations)
+    run.demonstrations, run.outside = list(demonstrations), outside
     begun = time.monotonic() - run.report.seconds
     while not run.report.stopped:
         batch = run.collect(run.rollouts(prompts, kept), reward)
@@ -469,8 +481,7 @@ def train(
         if progress is not None:
             done = max(run.step / config.max_steps, run.report.seconds / config.max_seconds)
             progress("ppo", min(1.0, done), run.report.curve[-1])
-    if not run.clear():
-        run.adopt(run.kept)
+    run.settle()
     trunk.write("policy", out)
     return run.report
 

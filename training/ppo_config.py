@@ -93,6 +93,8 @@ class PPOConfig:
     """Share of the first step's different replies below which the run stops: one reply is taking over."""
     margin: float = 1.5
     """What a run that stops there keeps is the last policy that was so many times clear of every limit."""
+    peak_share: float = 0.9
+    """Where the worth that another model tells has a peak on the way, the part of the way (√nats) that is kept."""
 
 
 @dataclass
@@ -122,10 +124,13 @@ class PPOReport:
     explained_variance: float = 0.0  # of the returns by the value network; rises above 0.3
     supervised_loss: float = 0.0  # −log π a token of demonstrations, nats
     beta: float = 0.0
+    outside: float = 0.0  # mean worth by the model that is not climbed; rises with the reward, at first
+    peak_nats: float = 0.0  # k1 a reply where that has its peak; 0: none was passed
+    kept_nats: float = 0.0  # k1 a reply of the policy that was kept for it
     curve: list[dict[str, float]] = field(default_factory=list)
 
     def write_down(self, tokens: float) -> None:
         """One more point of the curve; ``tokens`` is the step's mean length of a reply."""
-        left_out = ("curve", "stopped", "reward_first", "variety_first")
+        left_out = ("curve", "stopped", "reward_first", "variety_first", "peak_nats", "kept_nats")
         told = {name: float(value) for name, value in vars(self).items() if name not in left_out}
         self.curve.append(told | {"tokens": tokens})

@@ -35,8 +35,19 @@ from training.reward_features import Standard, less_length, raw_features
 from training.reward_heads import Head, RewardConfig, Shortened, Votes, fit_heads, summed, vote_nll
 from training.trunk import Trunk
 
-__all__ = ["Progress", "RewardConfig", "RewardModel", "RewardReport", "RewardScores", "fit"]
+__all__ = [
+    "Progress",
+    "Reward",
+    "RewardConfig",
+    "RewardModel",
+    "RewardReport",
+    "RewardScores",
+    "fit",
+    "pessimistic",
+]
 Progress: TypeAlias = Callable[[str, float, dict[str, float]], None]
+Reward: TypeAlias = Callable[[Sequence[Seen]], Tensor]
+"""Replies that the base has looked at to their scores (n,)."""
 
 FILE = "reward.safetensors"
 ALL = ""
@@ -174,6 +185,16 @@ class RewardModel:
         return cls(
             trunk, standard, told["weights"], told["heads"], float(told["scale"]), temperature, criteria
         )
+
+
+def pessimistic(model: RewardModel, pessimism: float) -> Reward:
+    """Mean − λ·std of the reward model's heads."""
+
+    def reward(seen: Sequence[Seen]) -> Tensor:
+        scores = model.score_seen(seen)
+        return scores.mean - pessimism * scores.std
+
+    return reward
 
 
 def fit(

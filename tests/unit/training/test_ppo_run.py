@@ -453,3 +453,50 @@ def test_doubt_lowers_the_reward() -> None:
 
     reward = pessimistic(Doubting(), 0.5)  # type: ignore[arg-type]
     assert reward([]).tolist() == [1.0, -0.5]
+
+
+def unlikes(seen: Sequence[Seen]) -> Tensor:
+    """Somebody whose wishes are met the less, the more the reward is."""
+    return -likes_early_letters(seen)
+
+
+def test_a_run_whose_peak_lies_behind_it_ends_and_gives_the_policy_from_before_it(
+    trunk: Trunk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Worth that bends with the distance, whatever the replies: its peak is at 1 √nat."""
+    config = replace(CONFIG, max_steps=40, prompts=8, group=4, beta=0.0)
+    where: list[float] = []
+
+    def watched(run: Run, batch: Any, _from_base: Tensor) -> None:
+        account(run, batch, _from_base)
+        where.append(math.sqrt(max(0.0, run.report.kl_nats)))
+
+    def bends(seen: Sequence[Seen]) -> Tensor:
+        d = where[-1]
+        return torch.full((len(seen),), d * (1 - math.log(d)) if d > 0 else 0.0)
+
+    account = Run._account
+    monkeypatch.setattr(Run, "_account", watched)
+    report = run(trunk, tmp_path, config, outside=bends)
+    assert report.stopped == "the peak lies behind"
+    assert report.steps < 40
+    assert report.peak_nats == pytest.approx(1.0, abs=0.01)
+    assert where[-1] > 1.4
+    assert math.sqrt(report.kept_nats) == min(where, key=lambda d: abs(math.log(max(d, 1e-6) / 0.9)))
+    replies = Sampler(trunk, tmp_path).sample([ask(f"q {n}") for n in range(200)], max_tokens=6, seed=3)
+    seen = look(trunk, [Tokens(reply.prompt_ids, reply.token_ids) for reply in replies])
+    moved = [sum(r.logprobs) - float(s.logprobs.sum()) for r, s in zip(replies, seen, strict=True)]
+    assert sum(moved) / len(moved) < 1.4**2  # on other prompts, but far from where the run ended
+
+
+def test_a_run_with_somebody_outside_is_taken_up_where_it_was(trunk: Trunk, tmp_path: Path) -> None:
+    told = run(trunk, tmp_path / "whole", outside=unlikes)
+    with pytest.raises(Killed):
+        run(trunk, tmp_path / "out", checkpoint=tmp_path / "ppo", progress=killed_at(5), outside=unlikes)
+    trail = newest(tmp_path / "ppo")["trail"]
+    assert (len(trail["distance"]), len(trail["worth"])) == (4, 4)
+    assert len(trail["places"]) == len(trail["snapshots"]) > 0
+    again = run(trunk, tmp_path / "out", checkpoint=tmp_path / "ppo", outside=unlikes)
+    assert weights(tmp_path / "out") == weights(tmp_path / "whole")
+    assert [row["outside"] for row in again.curve] == [row["outside"] for row in told.curve]
+    assert told.curve[0]["outside"] == pytest.approx(-told.curve[0]["reward_last"], abs=1e-5)
