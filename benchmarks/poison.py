@@ -1,13 +1,13 @@
 """Arranged votes: how many bursts of nine kinds are found, how often honest weeks are suspected, and what is lost.
 
     python -m benchmarks.poison
-    python -m benchmarks.poison --seeds 50 --clean 600 --first 740000
+    python -m benchmarks.poison --seeds 50 --clean 600 --first 760000
     python -m benchmarks.poison --seeds 0 --clean 0 --accuracy-seeds 10 11 12
 
 The traffic is simulated (``benchmarks.abuse``), the search is the one of a round. A burst counts as found when at
 least half of its votes are in quarantine; a false alarm is a run without abuse in which anything is. Thresholds were
-chosen on seeds below 1000, and after a look at some from 700000, 710000 and 720000; the figures are of others. Accuracy
-is of real reward models on real batches; it takes minutes a seed, and is measured where seeds are given.
+chosen on seeds below 1000, and after a look at some from 700000, 710000, 720000 and 730000; the figures are of others.
+Accuracy is of real reward models on real batches; it takes minutes a seed, and is measured where seeds are given.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from training.trunk import Trunk
 DESCRIPTION = (
     "arranged votes: nine kinds of bursts in simulated traffic, false alarms, and what colluders cost"
 )
-FRESH = 730_000  # the first seed of the figures
+FRESH = 750_000  # the first seed of the figures
 PREFERENCE = "polite_helpful"
 
 

@@ -20,11 +20,12 @@ from training.bursts.newcomers import newcomers
 from training.bursts.rate import rate
 from training.bursts.sayings import Sayings
 from training.bursts.script import script
+from training.bursts.together import together
 from training.bursts.words import words
 
 # Each corrects for all that it looks at, and their levels (LEVEL) add up to less than one false alarm in a hundred
 # searches of honest votes: Bonferroni's bound for the family.
-SEARCHES = (rate, script, newcomers, words, cliques, downs)
+SEARCHES = (rate, together, script, newcomers, words, cliques, downs)
 
 
 def suspicious(votes: pa.Table) -> dict[str, str]:

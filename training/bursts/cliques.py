@@ -6,9 +6,11 @@ X ~ Poisson(λ), is small. A class that works on one sheet goes together as well
 that edges make, the replies judged by m ≥ 2 of it and by few others are looked at. For people who see quality with
 noise the ups are beta-binomial, with the group's own up-rate μ and the correlation ρ that others have on one reply
 (from their pairs' agreement A = 1 − 2μ(1 − μ)(1 − ρ)); for a group that follows one line, which is up for a share μ
-of replies, each says so but for one in twelve. The product of the likelihood ratios is an e-value: where all judge
-alone it exceeds 1/α with a chance of at most α, by Markov's inequality (V. Vovk, R. Wang, Ann. Statist. 49, 2021).
-Since groups are made without a look at the ratings, only their number has to be corrected for.
+of replies, each says so but for a small share of its votes, over two values of which the likelihood is averaged. Its
+members have lives besides, so a share of what they have in common is judged as others do. The product of the likelihood
+ratios is an e-value: where all judge alone it exceeds 1/α with a chance of at most α, by Markov's inequality (V. Vovk,
+R. Wang, Ann. Statist. 49, 2021).
+Since groups are made without a look at the ratings, only the number of those with enough in common is corrected for.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import sparse, stats
+from scipy import sparse, special, stats
 
 from training.bursts.sayings import Burst, Ints, Sayings, hours
 
@@ -24,7 +26,11 @@ CROWD = 25  # subjects that judge a reply, beyond which it joins nobody
 EDGE = 1e-3
 SHARED = 3  # replies, at least
 BOUND = 0.4  # share of its group that a member has edges to
-DISSENT = 0.08  # share of its votes in which a group that follows one line does not
+DISSENT = (
+    0.02,
+    0.1,
+)  # share of the votes on a reply in which a group that follows one line does not, one as likely
+PLANNED = 0.8  # share of what such a group has in common that it votes on by its line
 ALIKE = 0.8  # share of one thumb on a reply that is told as alike
 OWN = 1 / 3  # share of the votes on a reply with which it counts as the group's
 LEVEL = 5e-3
@@ -36,11 +42,10 @@ def cliques(sayings: Sayings) -> Iterator[Burst]:
     spoke = np.flatnonzero(sayings.side != 0)
     if not len(spoke):
         return
-    together = _together(sayings, spoke)
-    groups = list(_groups(together))
-    for group in groups:
-        rows, chance, alike, judged = _agreement(sayings, spoke, group)
-        if chance * len(groups) < LEVEL:
+    found = [(group, *_agreement(sayings, spoke, group)) for group in _groups(_together(sayings, spoke))]
+    telling = [one for one in found if one[-1] >= SHARED]
+    for group, rows, chance, alike, judged in telling:
+        if chance * len(telling) < LEVEL:
             kind = _kind(sayings, rows, group)
             span = hours(float(np.ptp(sayings.time[rows])))
             why = f"{len(group)} subjects judged {judged} replies in common, {alike} of them alike, within {span}"
@@ -68,17 +73,21 @@ def _together(sayings: Sayings, spoke: Ints) -> sparse.csr_matrix:
 
 
 def _groups(edges: sparse.csr_matrix) -> Iterator[Ints]:
-    """Connected parts, without members that hang on by little."""
+    """Connected parts, as they are, since of a ring no two members share much, and without members that hang on by
+    little.
+    """
     _, part = sparse.csgraph.connected_components(edges, directed=False)
     for name in np.flatnonzero(np.bincount(part) >= 3):
-        group = np.flatnonzero(part == name)
+        group = whole = np.flatnonzero(part == name)
+        yield whole
         while len(group) >= 3:
             bound = np.asarray(edges[group][:, group].sum(axis=1)).reshape(-1)
             weakest = int(bound.argmin())
             if bound[weakest] >= BOUND * (len(group) - 1):
-                yield group
                 break
             group = np.delete(group, weakest)
+        if 3 <= len(group) < len(whole):
+            yield group
 
 
 def _agreement(sayings: Sayings, spoke: Ints, group: Ints) -> tuple[Ints, float, int, int]:
@@ -105,9 +114,11 @@ def _evidence(ups: Ints, m: Ints, mean: float, correlation: float) -> float:
     """Logarithm of how many times likelier it is that the group follows one line than that each judges alone."""
     scale = (1 - correlation) / correlation
     alone = stats.betabinom.logpmf(ups, m, mean * scale, (1 - mean) * scale)
-    for_it = np.log(mean) + stats.binom.logpmf(ups, m, 1 - DISSENT)
-    against = np.log(1 - mean) + stats.binom.logpmf(ups, m, DISSENT)
-    return float((np.logaddexp(for_it, against) - alone).sum())
+    dissent = np.array(DISSENT)[:, None]
+    for_it = np.log(mean) + stats.binom.logpmf(ups, m, 1 - dissent)
+    against = np.log(1 - mean) + stats.binom.logpmf(ups, m, dissent)
+    line = special.logsumexp(np.logaddexp(for_it, against), axis=0) - np.log(len(DISSENT))
+    return float(np.logaddexp(np.log(PLANNED) + line - alone, np.log(1 - PLANNED)).sum())
 
 
 def _habit(sayings: Sayings, rows: Ints) -> tuple[float, float]:

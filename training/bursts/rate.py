@@ -55,30 +55,32 @@ def _told(
     most, begin = int(counts[first]), float(time[first])
     apart = np.abs(time - begin) > APART
     usual = max(fourth, int(counts[apart].max()) if apart.any() else 0, 5) * SPARE
-    usual *= _eagerness(sayings, begin, window)
+    usual *= eagerness(sayings, begin, window, FEW)
     busy = float(stats.poisson.sf(int(most / SITTING) - 1, usual / SITTING))
     inside = rows[(time >= begin) & (time <= begin + window)]
-    alike = _one_sided(sayings, inside, rows[apart])
+    alike = one_sided(sayings, inside, rows[apart])
     if busy > CLEAR:
         return None
     joined = float(stats.chi2.sf(-2 * (np.log(max(busy, 1e-300)) + np.log(max(alike, 1e-300))), 4))
-    caught = _stretch(time, counts, usual)
+    caught = stretch(time, counts, usual)
     why = f"one subject said {most} things within {hours(window)}; {usual:.0f} would be many"
     return joined, rows[caught], why
 
 
-def _eagerness(sayings: Sayings, begin: float, window: float) -> float:
-    """How many times more than at other times those say in the window who say anything; not less than 1."""
+def eagerness(sayings: Sayings, begin: float, window: float, few: int) -> float:
+    """How many times more than at other times those say in the window who say anything, without the ``few`` that say
+    most; not less than 1.
+    """
     inside = (sayings.time >= begin) & (sayings.time <= begin + window)
     here = np.unique(sayings.subject[inside], return_counts=True)[1]
-    here = np.sort(here)[: max(0, len(here) - FEW)]
+    here = np.sort(here)[: max(0, len(here) - few)]
     part = ((sayings.time - sayings.time[0]) // window).astype(np.int64)
     at_all = np.unique(np.stack([sayings.subject, part]), axis=1).shape[1]
     mean = len(sayings) / at_all
     return max(1.0, float((here.sum() + STEADY * mean) / (len(here) + STEADY) / mean))
 
 
-def _one_sided(sayings: Sayings, inside: Ints, elsewhere: Ints) -> float:
+def one_sided(sayings: Sayings, inside: Ints, elsewhere: Ints) -> float:
     """Tail of the commoner thumb in the window, by the subject's own habit with everyone's as prior, or by what others
     say of the same adapters, whichever makes it less of a wonder.
     """
@@ -92,7 +94,7 @@ def _one_sided(sayings: Sayings, inside: Ints, elsewhere: Ints) -> float:
     return min(1.0, 2 * float(stats.binom.sf(more - 1, ups + downs, likely)))
 
 
-def _stretch(time: Floats, counts: Ints, usual: float) -> Ints:
+def stretch(time: Floats, counts: Ints, usual: float) -> Ints:
     """Places of the subject's votes that lie in a window fuller than usual."""
     full = np.flatnonzero(counts > usual)
     caught = np.zeros(len(time), dtype=bool)

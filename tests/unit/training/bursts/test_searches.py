@@ -16,6 +16,7 @@ from training.bursts.newcomers import newcomers
 from training.bursts.rate import rate
 from training.bursts.sayings import Burst, Sayings
 from training.bursts.script import script
+from training.bursts.together import together
 from training.bursts.words import words
 from training.quarantine import SEARCHES
 
@@ -43,7 +44,7 @@ def caught(search: Search, said: Said) -> tuple[set[str], set[str]]:
     return {one.kind for one in found}, {sayings.ids[row] for one in found for row in one.rows}
 
 
-@pytest.mark.parametrize("search", [rate, script, newcomers, words, cliques, downs])
+@pytest.mark.parametrize("search", [rate, together, script, newcomers, words, cliques, downs])
 def test_ordinary_votes_none_and_one_are_left_alone(search: Search) -> None:
     said = Said()
     assert caught(search, said) == (set(), set())
@@ -143,6 +144,18 @@ def test_a_group_is_named_by_its_shape(people: int, voters: int, days: int, kind
     assert caught(cliques, said)[0] == {kind}
 
 
+def test_a_ring_in_which_no_two_share_much_is_held_as_one() -> None:
+    """Each of ten votes on some twelve of forty replies: only some two of them have three and more in common."""
+    said = Said()
+    rng = crowd(said)
+    for item in range(40):
+        for person in rng.sample(range(10), 3):
+            said.thumb(f"s{person}", rng.random() * DAY, item % 2 == 0, prompt=f"r {item}", text="one reply")
+    kinds, events = caught(cliques, said)
+    assert kinds == {"ring"}
+    assert len(events) >= 100
+
+
 def test_an_adapter_that_is_voted_down_for_hours_is_found_and_one_that_is_bad_is_not() -> None:
     said, bad = Said(), Said()
     rng = crowd(said)
@@ -159,7 +172,7 @@ def test_an_adapter_that_is_voted_down_for_hours_is_found_and_one_that_is_bad_is
 
 def test_the_levels_of_all_searches_add_up_to_less_than_one_in_a_hundred() -> None:
     levels = [vars(sys.modules[search.__module__])["LEVEL"] for search in SEARCHES]
-    assert len(levels) == 6
+    assert len(levels) == 7
     assert sum(levels) < 1e-2
 
 
@@ -175,6 +188,40 @@ def test_a_crowd_with_a_taste_of_its_own_is_left_alone_however_large_it_is(
     monkeypatch.setattr(sys.modules[newcomers.__module__], "_likelier", lambda *_: math.inf)
     monkeypatch.setattr(sys.modules[newcomers.__module__], "MOSTLY", 0.5)
     assert caught(newcomers, said)[0] == {"newcomers"}, "by chance alone it is held"
+
+
+def three_and_a_queue(at: list[float], up: float) -> tuple[Said, set[str]]:
+    """Three that say seventy things within an hour that begins at these times, and one that did so on another day."""
+    said, planted = Said(), set[str]()
+    rng = crowd(said)
+    for n in range(70):
+        said.thumb("s9", DAY + n * 50 + rng.random() * 40, rng.random() < 0.7)
+    for person, begin in enumerate(at):
+        for n in range(70):
+            planted.add(f"ev-{len(said.rows):05d}")
+            said.thumb(f"s{person}", begin + n * 50 + rng.random() * 40, rng.random() < up)
+    return said, planted
+
+
+def test_three_that_vote_without_end_in_one_hour_are_found_though_another_once_did_so_too() -> None:
+    said, planted = three_and_a_queue([4 * DAY, 4 * DAY + 300, 4 * DAY + 600], 0.0)
+    assert caught(rate, said) == (set(), set()), "none of them is busier than somebody honest was"
+    kinds, events = caught(together, said)
+    assert kinds == {"rate"}
+    assert planted <= events
+    assert len(events - planted) <= 6  # their own votes of that day
+
+
+def test_three_that_are_as_busy_on_days_of_their_own_and_say_what_they_think_are_left_alone() -> None:
+    assert caught(together, three_and_a_queue([3 * DAY, 4 * DAY, 5 * DAY], 0.7)[0]) == (set(), set())
+
+
+def test_three_that_are_busy_in_one_hour_because_everybody_is_are_left_alone() -> None:
+    said, _ = three_and_a_queue([4 * DAY, 4 * DAY + 300, 4 * DAY + 600], 0.7)
+    for person in range(3, 40):
+        for n in range(40):
+            said.thumb(f"s{person}", 4 * DAY + n * 90, (person + n) % 4 != 0)
+    assert caught(together, said) == (set(), set())
 
 
 @pytest.mark.parametrize(("eager", "kinds"), [(1, {"rate"}), (6, set())])
