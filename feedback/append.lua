@@ -1,10 +1,10 @@
--- Appends one event once, and keeps the small indexes beside the stream in the same atomic step.
--- ARGV: kind, event id, event (JSON, not read here), facts (JSON: the little this script needs to know).
--- Answers "new", "changed" (the subject had spoken before; the newest by time stands) or "repeat"
--- (said before, or its subject asked to be forgotten since: nothing is written). Keys are those of keys.py.
-local kind, event_id, body, facts = ARGV[1], ARGV[2], ARGV[3], cjson.decode(ARGV[4])
+-- Appends events, each once, and keeps the small indexes beside the stream in the same atomic step.
+-- ARGV, for each event: kind, event id, event (JSON, not read here), facts (JSON: the little this script needs to know).
+-- Answers for each "new", "changed" (the subject had spoken before; the newest by time stands), "repeat"
+-- (said before, or its subject asked to be forgotten since: nothing is written), or the error that is of this event
+-- alone. Keys are those of keys.py.
 local P, call = 'heed:', redis.call
-local seen = P .. 'seen:' .. event_id
+local kind, event_id, body, facts, seen -- of the event that is at hand
 
 local function present(value) return value ~= nil and value ~= cjson.null end
 
@@ -12,7 +12,7 @@ local function present(value) return value ~= nil and value ~= cjson.null end
 local function short(response_id) return (string.gsub(response_id, '^chatcmpl%-', '')) end
 
 -- What served a response: alias, adapter, arm, experiment. Few differ, so each is kept once, under a number.
-local summaries = {} -- looked up by this run; false: not known
+local summaries -- looked up for the event at hand; false: not known
 local function summary(response_id)
   local found = summaries[response_id]
   if found == nil then
@@ -247,23 +247,40 @@ local function respond()
   call('DEL', awaited)
 end
 
-if kind ~= 'response' and call('EXISTS', seen) == 1 then return 'repeat' end
-local forgotten = call('GET', P .. 'forgotten:' .. facts.mark)
-if forgotten and tonumber(facts.time) <= tonumber(forgotten) then return 'repeat' end
-local status = 'new'
-if kind == 'vote' or kind == 'comparison' or kind == 'label' then
-  status = say()
-  if status == 'repeat' then return status end
-elseif kind == 'response' then
-  if call('EXISTS', P .. 'response:' .. short(facts.response_id)) == 1 then return 'repeat' end
-  stream()
-  respond()
-elseif kind == 'report' then
-  stream()
-  local old = call('HGET', P .. 'reports', facts.report_id)
-  if not old or stands(cjson.decode(old)) then call('HSET', P .. 'reports', facts.report_id, body) end
-  call('SADD', P .. 'spoken:' .. facts.subject, facts.report_id)
-  call('EXPIRE', P .. 'spoken:' .. facts.subject, facts.life)
+-- Appends the event at hand. Answers the status.
+local function append()
+  if kind ~= 'response' and call('EXISTS', seen) == 1 then return 'repeat' end
+  local forgotten = call('GET', P .. 'forgotten:' .. facts.mark)
+  if forgotten and tonumber(facts.time) <= tonumber(forgotten) then return 'repeat' end
+  local status = 'new'
+  if kind == 'vote' or kind == 'comparison' or kind == 'label' then
+    status = say()
+    if status == 'repeat' then return status end
+  elseif kind == 'response' then
+    if call('EXISTS', P .. 'response:' .. short(facts.response_id)) == 1 then return 'repeat' end
+    stream()
+    respond()
+  elseif kind == 'report' then
+    stream()
+    local old = call('HGET', P .. 'reports', facts.report_id)
+    if not old or stands(cjson.decode(old)) then call('HSET', P .. 'reports', facts.report_id, body) end
+    call('SADD', P .. 'spoken:' .. facts.subject, facts.report_id)
+    call('EXPIRE', P .. 'spoken:' .. facts.subject, facts.life)
+  end
+  if kind ~= 'response' then call('SET', seen, '1', 'EX', facts.seen) end -- a response's own key tells
+  return status
 end
-if kind ~= 'response' then call('SET', seen, '1', 'EX', facts.seen) end -- a response's own key tells
-return status
+
+local answers = {}
+for at = 1, #ARGV, 4 do
+  kind, event_id, body, facts = ARGV[at], ARGV[at + 1], ARGV[at + 2], cjson.decode(ARGV[at + 3])
+  seen, summaries = P .. 'seen:' .. event_id, {}
+  local done, told = pcall(append)
+  if not done then
+    -- What the server says of a command begins with its code, and comes in a table from Redis, as a text from Valkey.
+    local why = type(told) == 'table' and told.err or tostring(told)
+    told = {err = string.find(why, '^%u+ ') and why or 'ERR ' .. why}
+  end
+  answers[#answers + 1] = told
+end
+return answers

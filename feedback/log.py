@@ -1,8 +1,8 @@
 """The event log on a Redis-protocol server: one stream, and small indexes kept in the same atomic step.
 
-One script writes one event: it refuses a repeat by event id, appends to the stream and updates the
-indexes, all or nothing. A group of events is one pipeline: one round trip, one fsync; ``flushed`` sees to it
-that what the server has answered is on its disk.
+One script writes events: of each it refuses a repeat by event id, appends to the stream and updates the
+indexes. A group of events is one round trip, one fsync; ``flushed`` sees to it that what the server has answered
+is on its disk.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ end
 return done
 """
 _DAMAGED_KEPT = 1000
+_AT_ONCE = 64  # events in one call of the script, which holds up everybody else's
 
 
 class RedisEventLog:
@@ -83,20 +84,27 @@ class RedisEventLog:
     def _run(self, events: Sequence[Event]) -> list[Any]:
         """What the server answered to each; an error only where it is of that event alone."""
         with self._client.pipeline(transaction=False) as pipe:
-            for event in events:
-                facts = orjson.dumps(facts_of(event, self._life))
-                pipe.execute_command(
-                    "EVALSHA", self._append.sha, 0, kind_of(event), event.event_id, encode(event), facts
-                )
+            for at in range(0, len(events), _AT_ONCE):
+                told = [part for event in events[at : at + _AT_ONCE] for part in self._told(event)]
+                pipe.execute_command("EVALSHA", self._append.sha, 0, *told)
             waits = self._flushed.add_wait(pipe)
-            replies = pipe.execute(raise_on_error=False)
-        flushed = replies.pop() if waits else None
+            answers = pipe.execute(raise_on_error=False)
+        flushed = answers.pop() if waits else None
+        replies = []
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+            replies += answer
         for reply in replies:
             if isinstance(reply, Exception) and refusal(reply) is None:
                 raise reply
         if waits:
             self._flushed.check(flushed)
-        return list(replies)
+        return replies
+
+    def _told(self, event: Event) -> tuple[str, str, bytes, bytes]:
+        """What the script is told of one event."""
+        return kind_of(event), event.event_id, encode(event), orjson.dumps(facts_of(event, self._life))
 
     def claim(self, consumer: str, count: int, idle_seconds: float = 60.0) -> list[Entry]:
         with translated():

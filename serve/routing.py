@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from feedback.experiments import assign
+from feedback.experiments import assign, shares
 from feedback.protocols import AdapterRecord, AliasRecord, Arm, ExperimentRecord, KeyRecord
 from serve.chat_request import LOGGED_SAMPLING
 from serve.engines import BASE
@@ -43,6 +43,8 @@ class RouteTable:
     running: Mapping[str, ExperimentRecord] = field(default_factory=dict)  # by alias
     keys: Mapping[str, KeyRecord] = field(default_factory=dict)  # by digest, revoked ones left out
     draining: frozenset[str] = frozenset()  # engines that are to get no new chats
+    # The plan of each alias's arm, made when first drawn: this table never changes, and so neither do they.
+    _drawn: dict[tuple[str, str], Plan] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def alias(self, name: str) -> AliasRecord:
         """Raises NotFound in OpenAI's words."""
@@ -59,8 +61,12 @@ class RouteTable:
         experiment = self.running.get(alias)
         if experiment is not None:
             arm, propensity = assign(experiment, subject)
-            shares = {one.name: one.share for one in experiment.arms}
-            return replace(_of_arm(record, experiment, arm), propensity=propensity, shares=shares)
+            plan = self._drawn.get((alias, arm.name))
+            if plan is None:
+                of_arm = _of_arm(record, experiment, arm)
+                plan = replace(of_arm, propensity=propensity, shares=shares(experiment))
+                self._drawn[alias, arm.name] = plan
+            return plan
         return Plan(alias, record.live or BASE, guidelines=record.guidelines)
 
     def _pinned(self, record: AliasRecord, target: str) -> Plan:

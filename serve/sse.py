@@ -27,7 +27,8 @@ _RARE = (
     b"[DONE]",
 )  # marks of events that do not come with every token, or of text that says so
 # Which tokens a chunk is made of: asked for so that another engine can go on, and not the client's business.
-_TOKENS = re.compile(rb',"(?:prompt_)?token_ids":(?:null|\[[\d,]*\])')
+_NO_TOKENS = (b',"token_ids":null', b',"prompt_token_ids":null')
+_TOKENS = re.compile(rb',"(?:prompt_)?token_ids":\[[\d,]*\]')
 _HIDDEN = ("system_fingerprint", "metrics", "prompt_token_ids", "prompt_text")
 
 
@@ -53,11 +54,15 @@ class Rename:
             whole, end, self._held = data.rpartition(END)
             data = whole + end
         self.whole = data
-        rare = min((at for mark in _RARE if (at := data.find(mark)) >= 0), default=-1)
+        rare = _first(data)
         if rare >= 0:
             rare = data.rfind(END, 0, rare) + len(END) if END in data[:rare] else 0
             data = data[:rare] + b"".join(self._rare(event + END) for event in data[rare:].split(END)[:-1])
-        return _TOKENS.sub(b"", data).replace(self._served, self._alias)
+        for none in _NO_TOKENS:
+            data = data.replace(none, b"")
+        if b'token_ids":[' in data:
+            data = _TOKENS.sub(b"", data)
+        return data.replace(self._served, self._alias)
 
     def again(self) -> None:
         """Another engine goes on: what was not whole yet comes again."""
@@ -85,6 +90,16 @@ class Rename:
         return b"data: " + orjson.dumps({key: body[key] for key in body if key not in _HIDDEN}) + END
 
 
+def _first(data: bytes) -> int:
+    """Where the first mark of a rare event lies; -1: there is none."""
+    first = -1
+    for mark in _RARE:
+        at = data.find(mark)
+        if at >= 0 and (first < 0 or at < first):
+            first = at
+    return first
+
+
 def payload(event: bytes) -> dict[str, Any] | None:
     """The JSON object of one event; None for ``[DONE]``, comments and what does not parse."""
     if not event.startswith(b"data: {"):
@@ -104,7 +119,8 @@ def error_event(message: str, code: str) -> bytes:
 
 # Around the text of an event that is nothing else. Within a text quotes are escaped, so neither can be a part of one.
 _BEFORE_TEXT, _AFTER_TEXT = b'"delta":{"content":"', b'"},"logprobs":null,"finish_reason":null'
-_ONLY_TOKENS = re.compile(rb'(?:,"token_ids":(?:null|\[([\d,]*)\]))?\}\]\}')
+_WITHOUT_TOKENS = frozenset({b'}]}\n\n', b',"token_ids":null}]}\n\n'})
+_ONLY_TOKENS = re.compile(rb',"token_ids":\[([\d,]*)\]\}\]\}\n\n')
 Strand = tuple[
     str, int
 ]  # what a piece of a reply belongs to: ("content", 0), or ("arguments", 1) of a tool call
@@ -181,36 +197,46 @@ class Reply:
 
     def take_events(self, data: bytes) -> None:
         """Add whole events; what is not a chat's is passed over. Those that are a piece of text and nothing else, as
-        most are, are cut up and decoded together, in half the time that an object for each would take.
+        most are, begin alike up to their text: they are cut up by that and decoded together.
         """
-        plain: list[
-            tuple[bytes, bytes, bytes]
-        ] = []  # event, JSON text, what is within the brackets of its tokens
-        for event in data.split(END):
-            front, after, rest = event.partition(_AFTER_TEXT)
-            _, before, text = front.partition(_BEFORE_TEXT)
-            told = _ONLY_TOKENS.fullmatch(rest) if after and before else None
-            if told is not None:
-                plain.append((event, text, told[1] or b""))
-                continue
-            self._take_plain(plain)
-            self._take_one(event)
-        self._take_plain(plain)
+        at = data.find(_BEFORE_TEXT)
+        begin = data.rfind(END, 0, at) + len(END) if END in data[: max(at, 0)] else 0
+        alike = data[begin : at + len(_BEFORE_TEXT)]
+        if at < 0 or not alike.startswith(b"data: {"):
+            self._take_each(data)
+            return
+        other, *pieces = data.split(alike)
+        self._take_each(other)
+        plain: list[tuple[bytes, bytes, bytes]] = []  # the event, JSON text, what is within the brackets of its tokens
+        for piece in pieces:
+            text, _, rest = piece.partition(_AFTER_TEXT)
+            if rest in _WITHOUT_TOKENS:
+                plain.append((piece, text, b""))
+            elif told := _ONLY_TOKENS.fullmatch(rest):
+                plain.append((piece, text, told[1]))
+            else:
+                self._take_plain(alike, plain)
+                self._take_each(alike + piece)
+        self._take_plain(alike, plain)
 
-    def _take_plain(self, plain: list[tuple[bytes, bytes, bytes]]) -> None:
+    def _take_plain(self, alike: bytes, plain: list[tuple[bytes, bytes, bytes]]) -> None:
         if not plain:
             return
         try:
             text = orjson.loads(b'"' + b"".join(text for _, text, _ in plain) + b'"')
             tokens = orjson.loads(b"[" + b",".join(ids for _, _, ids in plain if ids) + b"]")
         except orjson.JSONDecodeError:
-            for event, _, _ in plain:
-                self._take_one(event)
+            for piece, _, _ in plain:
+                self._take_each(alike + piece)
         else:
             if text:
                 self._add(_TEXT, text)
             self.token_ids += tokens
         plain.clear()
+
+    def _take_each(self, data: bytes) -> None:
+        for event in data.split(END):
+            self._take_one(event)
 
     def _take_one(self, event: bytes) -> None:
         body = payload(event)
