@@ -43,7 +43,9 @@ class Bucket:
 
     def left(self, now: float) -> float:
         """Units in it; below 0 when more was taken than there was."""
-        return min(self.quota.burst, self._level + max(0.0, now - self._at) * self.quota.rate)
+        passed, burst = now - self._at, self.quota.burst
+        level = self._level + passed * self.quota.rate if passed > 0 else self._level
+        return level if level < burst else burst
 
     def wait(self, now: float, units: float) -> float:
         """Seconds until so many units are in it; 0: they are."""
@@ -79,21 +81,26 @@ class Buckets:
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
         self._touched: dict[str, Bucket] = {}  # since the store was last told
 
-    def wait(self, name: str, quota: Quota, units: float) -> float:
-        """Seconds until the bucket has so many units; 0: it has."""
-        return self._touch(name, quota).wait(self._clock(), units)
+    def of(self, name: str, quota: Quota) -> Bucket:
+        """The bucket of that name, of which the store is told next time; to be used at once and not kept."""
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            bucket = self._buckets[name] = Bucket(quota, self._clock())
+            if len(self._buckets) > self._kept:
+                oldest, _ = self._buckets.popitem(last=False)
+                self._touched.pop(oldest, None)
+        else:
+            self._buckets.move_to_end(name)
+            if bucket.quota is not quota and bucket.quota != quota:
+                bucket.change(self._clock(), quota)
+        self._touched[name] = bucket
+        return bucket
 
-    def take(self, name: str, quota: Quota, units: float) -> None:
-        """Take them, there or not."""
-        bucket = self._touch(name, quota)
-        now = self._clock()
+    def take(self, bucket: Bucket, now: float, units: float) -> None:
+        """Take them from one of these, there or not."""
         bucket.take(now, units)
-        if bucket.untold > max(1.0, EARLY_SHARE * bucket.left(now)):
+        if bucket.untold > 1.0 and bucket.untold > EARLY_SHARE * bucket.left(now):
             self._early()
-
-    def left(self, name: str, quota: Quota) -> float:
-        """Units in it."""
-        return self._touch(name, quota).left(self._clock())
 
     def untold(self, most: int) -> list[Use]:
         """What the store should hear, of at most so many buckets. When it cannot be told it never hears of it,
@@ -113,20 +120,6 @@ class Buckets:
             bucket = self._buckets.get(name)
             if bucket is not None:
                 bucket.lower(now, level)
-
-    def _touch(self, name: str, quota: Quota) -> Bucket:
-        bucket = self._buckets.get(name)
-        if bucket is None:
-            bucket = self._buckets[name] = Bucket(quota, self._clock())
-            if len(self._buckets) > self._kept:
-                oldest, _ = self._buckets.popitem(last=False)
-                self._touched.pop(oldest, None)
-        else:
-            self._buckets.move_to_end(name)
-            if bucket.quota != quota:
-                bucket.change(self._clock(), quota)
-        self._touched[name] = bucket
-        return bucket
 
 
 def whole_seconds(wait: float) -> int:

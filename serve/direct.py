@@ -1,8 +1,8 @@
 """The way past ASGI for a body that streams: bytes to the client's socket in the turn in which they came.
 
 An ASGI ``send`` is a coroutine, so passing a chunk on would cost a wake-up of the task that awaits the engine.
-``wire.BoundedProtocol`` puts a ``Direct`` into each request's scope as an extension. Head and end of the response
-still go through ``send``; so do all responses that do not stream.
+``wire.BoundedProtocol`` puts a ``Direct`` into each request's scope as an extension. A chat's head and end go this way
+too, past what a server does for heads that it does not know; all responses that do not stream go through ``send``.
 """
 
 from __future__ import annotations
@@ -40,12 +40,41 @@ class Direct:
         """Whether as much waits for the client as is held for it: 64 KiB."""
         return bool(self._protocol.flow.write_paused)
 
+    async def ready(self) -> None:
+        """Wait until the client is no longer slow, or has left."""
+        await self._protocol.flow.drain()
+
+    def start(self, headers: bytes) -> None:
+        """The head of a 200 whose body streams; ``headers``: whole lines, but for those of the connection."""
+        cycle = self._cycle
+        if cycle.disconnected:
+            return
+        cycle.response_started, cycle.waiting_for_100_continue = True, False
+        cycle.chunked_encoding = cycle.scope["http_version"] == "1.1"  # 1.0 knows no chunks: its body ends with it
+        ours = b"".join([b"%b: %b\r\n" % pair for pair in cycle.default_headers])
+        framing = b"transfer-encoding: chunked\r\n" if cycle.chunked_encoding else b""
+        closing = b"" if cycle.keep_alive else b"connection: close\r\n"
+        cycle.transport.write(b"HTTP/1.1 200 OK\r\n%b%b%b%b\r\n" % (ours, headers, framing, closing))
+
+    def finish(self) -> None:
+        """The body is whole; what the client sends next is looked at."""
+        cycle = self._cycle
+        if cycle.disconnected or cycle.response_complete:
+            return
+        if cycle.chunked_encoding:
+            cycle.transport.write(b"0\r\n\r\n")
+        cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+
     def write(self, data: bytes) -> None:
         """A piece of the body; the response's head must have been sent."""
         cycle = self._cycle
         if not cycle.disconnected:
             cycle.transport.write(
-                b"%x\r\n%b\r\n" % (len(data), data) if cycle.chunked_encoding else data  # 1.0 knows no chunks
+                b"%x\r\n%b\r\n" % (len(data), data) if cycle.chunked_encoding else data
             )
 
     def watch(

@@ -13,18 +13,20 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Self
 
 from feedback.errors import StoreUnavailable
 from feedback.protocols import Quotas
 from serve.auth import Caller
-from serve.buckets import Buckets, Quota, whole_seconds
+from serve.buckets import Bucket, Buckets, Quota, whole_seconds
 from serve.errors import GatewayError, TooMany
 from serve.holds import Holds
 from serve.meters import KeyMeters, Meter, headers_of
 from serve.metrics import Metrics
-from serve.places import Bounds, Places
+from serve.places import Bounds, Places, Taken
 from serve.settings import GatewaySettings
 
 logger = logging.getLogger(__name__)
@@ -64,12 +66,12 @@ class Limits:
         """
         if self._subject is None or caller.keyless:
             return
-        name = f"subject:{subject}"
-        if wait := self._buckets.wait(name, self._subject, 1.0):
+        bucket, now = self._buckets.of(f"subject:{subject}", self._subject), self._clock()
+        if wait := bucket.wait(now, 1.0):
             error = TooMany("too many requests of one user", retry_after=whole_seconds(wait))
             self._count(error)
             raise error
-        self._buckets.take(name, self._subject, 1.0)
+        self._buckets.take(bucket, now, 1.0)
 
     async def turn(self, caller: Caller, subject: str, responses: int = 1) -> None:
         """A chat of priority high that finds no place waits a moment for its turn, unless its key or subject may
@@ -79,35 +81,31 @@ class Limits:
             return
         try:
             self._charge()
-            self._check_meters(self._meters.of(caller.record), responses)
+            _check_meters(self._metered(caller), self._clock(), responses)
             self._holders(caller, subject, responses)
         except GatewayError:
             return  # ``chat`` says so
         await self.places.turn("high", responses)
 
-    @contextmanager
-    def chat(self, caller: Caller, subject: str, responses: int = 1) -> Iterator[Mapping[str, str]]:
-        """Places for a chat of so many responses, while it lasts; gives the headers that say what is left.
-        Raises TooMany when the key or the subject has had its share, Unavailable when the priority has.
+    def chat(self, caller: Caller, subject: str, responses: int = 1) -> Admitted:
+        """Places for a chat of so many responses, until they are given back. Raises TooMany when the key or the
+        subject has had its share, Unavailable when the priority has.
         """
         self._charge()
-        meters = self._meters.of(caller.record)
+        metered, now = self._metered(caller), self._clock()
         try:
-            self._check_meters(meters, responses)
+            _check_meters(metered, now, responses)
             holders = () if caller.keyless else self._holders(caller, subject, responses)
             self.places.check(caller.priority, responses)
         except GatewayError as error:
             self._count(error)
             raise
-        for meter in meters:
+        for meter, bucket in metered:
             if meter.unit == "requests":
-                self._buckets.take(meter.name, meter.quota, responses)
-        with self.places.taken(holders, responses):
-            self._metrics.in_flight.inc(responses)
-            try:
-                yield headers_of(meters, self._buckets)
-            finally:
-                self._metrics.in_flight.dec(responses)
+                self._buckets.take(bucket, now, responses)
+        self._metrics.in_flight.inc(responses)
+        back = partial(self._metrics.in_flight.dec, responses)
+        return Admitted(self.places.taken(holders, responses), headers_of(metered, now), back)
 
     def charge(self, caller: Caller, tokens: int) -> None:
         """The tokens of a response that has ended, prompt and reply. Any thread may call."""
@@ -150,21 +148,9 @@ class Limits:
         names = (use.bucket for use in uses)
         self._buckets.told(dict(zip(names, settled.levels, strict=True)))
 
-    def _check_meters(self, meters: Sequence[Meter], responses: int) -> None:
-        """Requests are paid before, tokens after: a chat is let in while one token is left."""
-        waits = [
-            (self._buckets.wait(one.name, one.quota, responses if one.unit == "requests" else 1.0), one)
-            for one in meters
-        ]
-        wait, meter = max(waits, key=lambda pair: pair[0], default=(0.0, None))
-        if wait and meter is not None:
-            raise TooMany(
-                f"the key has used its {meter.said}: wait as long as Retry-After says, "
-                f"or ask for a key with a higher {meter.option}",
-                code=f"{meter.unit}_limit",
-                retry_after=whole_seconds(wait),
-                headers=headers_of(meters, self._buckets),
-            )
+    def _metered(self, caller: Caller) -> list[tuple[Meter, Bucket]]:
+        """The limits of the caller's key, each with its bucket."""
+        return [(one, self._buckets.of(one.name, one.quota)) for one in self._meters.of(caller.record)]
 
     def _holders(self, caller: Caller, subject: str, responses: int) -> tuple[str, ...]:
         """Whose places they are. Raises TooMany when one has all it may."""
@@ -180,9 +166,49 @@ class Limits:
         """Take what the responses that ended have used."""
         while self._charges:
             caller, tokens = self._charges.popleft()
-            for meter in self._meters.of(caller.record):
+            for meter, bucket in self._metered(caller):
                 if meter.unit == "tokens":
-                    self._buckets.take(meter.name, meter.quota, tokens)
+                    self._buckets.take(bucket, self._clock(), tokens)
 
     def _count(self, error: GatewayError) -> None:
         self._metrics.refused.labels(error.code).inc()
+
+
+class Admitted:
+    """A chat that was let in: what ``headers`` say is left, and its places until ``close`` or the end of a ``with``."""
+
+    __slots__ = ("_back", "_taken", "headers")
+
+    def __init__(self, taken: Taken, headers: Mapping[str, str], back: Callable[[], None]) -> None:
+        self._taken, self.headers = taken, headers
+        self._back: Callable[[], None] | None = back
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the places back; once."""
+        if self._back is not None:
+            self._taken.close()
+            self._back()
+            self._back = None
+
+
+def _check_meters(metered: Sequence[tuple[Meter, Bucket]], now: float, responses: int) -> None:
+    """Requests are paid before, tokens after: a chat is let in while one token is left."""
+    longest, most = 0.0, None
+    for meter, bucket in metered:
+        wait = bucket.wait(now, responses if meter.unit == "requests" else 1.0)
+        if wait > longest:
+            longest, most = wait, meter
+    if most is not None:
+        raise TooMany(
+            f"the key has used its {most.said}: wait as long as Retry-After says, "
+            f"or ask for a key with a higher {most.option}",
+            code=f"{most.unit}_limit",
+            retry_after=whole_seconds(longest),
+            headers=headers_of(metered, now),
+        )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from feedback.protocols import KeyRecord
-from serve.buckets import Buckets, Quota
+from serve.buckets import Bucket, Quota
 from serve.settings import GatewaySettings
 
 MINUTE, DAY = 60.0, 86400.0
 Unit: TypeAlias = Literal["requests", "tokens"]
+_NAMES: dict[Unit, tuple[str, str, str]] = {
+    "requests": ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    "tokens": ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +69,14 @@ class KeyMeters:
                 yield Meter(name, unit, units, seconds, Quota.per(units, seconds))
 
 
-def headers_of(meters: Sequence[Meter], buckets: Buckets) -> Mapping[str, str]:
+def headers_of(metered: Sequence[tuple[Meter, Bucket]], now: float) -> dict[str, str]:
     """OpenAI's ``x-ratelimit-*``: the limit a minute, what is left of it, and the seconds until all is."""
     headers = {}
-    for meter in meters:
+    for meter, bucket in metered:
         if meter.seconds == MINUTE:
-            quota = meter.quota
-            left = buckets.left(meter.name, quota)
-            headers[f"x-ratelimit-limit-{meter.unit}"] = f"{meter.units:g}"
-            headers[f"x-ratelimit-remaining-{meter.unit}"] = str(max(0, math.floor(left)))
-            headers[f"x-ratelimit-reset-{meter.unit}"] = f"{math.ceil((quota.burst - left) / quota.rate)}s"
+            quota, left = meter.quota, bucket.left(now)
+            limit, remaining, reset = _NAMES[meter.unit]
+            headers[limit] = f"{meter.units:g}"
+            headers[remaining] = str(max(0, math.floor(left)))
+            headers[reset] = f"{math.ceil((quota.burst - left) / quota.rate)}s"
     return headers

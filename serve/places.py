@@ -12,8 +12,8 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 from feedback.protocols import Priority
 from serve.buckets import whole_seconds
@@ -112,16 +112,26 @@ class Places:
         finally:
             self._turns.remove(me)
 
-    @contextmanager
-    def taken(self, holders: tuple[str, ...], count: int) -> Iterator[None]:
-        """Hold the places; asks nothing."""
-        began = self._clock()
-        self._add(holders, count)
-        try:
-            yield
-        finally:
-            self._add(holders, -count)
-            self._mean += MEAN_WEIGHT * (self._clock() - began - self._mean)
+    def taken(self, holders: tuple[str, ...], count: int) -> Taken:
+        """Hold the places from now on; asks nothing."""
+        return Taken(self, holders, count)
+
+    def add(self, holders: tuple[str, ...], count: int) -> None:
+        """So many places more, or less, are held."""
+        self.in_flight += count
+        for holder in holders:
+            self._held[holder] += count
+            if not self._held[holder]:
+                del self._held[holder]
+
+    def lasted(self, seconds: float) -> None:
+        """A chat has ended."""
+        self._mean += MEAN_WEIGHT * (seconds - self._mean)
+
+    @property
+    def now(self) -> float:
+        """By the clock of these places."""
+        return self._clock()
 
     def _fits(self, priority: Priority | None, count: int) -> bool:
         return all(busy + count <= most for busy, most, _ in self._bounds_of(priority))
@@ -154,9 +164,26 @@ class Places:
         """Seconds until so many of the busy places should be free, at the pace at which chats end now."""
         return min(LONGEST_WAIT, whole_seconds(self._mean * missing / max(1, busy)))
 
-    def _add(self, holders: tuple[str, ...], count: int) -> None:
-        self.in_flight += count
-        for holder in holders:
-            self._held[holder] += count
-            if not self._held[holder]:
-                del self._held[holder]
+
+class Taken:
+    """Places that one chat holds until ``close``, or to the end of a ``with``."""
+
+    __slots__ = ("_began", "_count", "_holders", "_places")
+
+    def __init__(self, places: Places, holders: tuple[str, ...], count: int) -> None:
+        self._places, self._holders, self._count = places, holders, count
+        self._began = places.now
+        places.add(holders, count)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give them back; once."""
+        if self._count:
+            self._places.add(self._holders, -self._count)
+            self._places.lasted(self._places.now - self._began)
+            self._count = 0

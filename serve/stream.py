@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import ExitStack
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -16,6 +15,8 @@ from starlette.types import Receive, Scope, Send
 from serve.chats import Chats
 from serve.direct import Direct, direct_of
 from serve.errors import ClientLeft, EngineError, Unavailable
+from serve.limits import Admitted
+from serve.middleware.headers import answer_headers, lines_of
 from serve.record import CLIENT_LEFT, Record
 from serve.sse import Rename, error_event
 from serve.upstream import Upstream
@@ -25,43 +26,50 @@ HEADERS = {
     "cache-control": "no-cache",
     "x-accel-buffering": "no",
 }
-_RAW = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-_BODY = "http.response.body"
 
 
 class ChatStream(Response):
-    """Streams one chat; frees the engine when the client leaves; ``held`` is given back whatever happens."""
+    """Streams one chat; frees the engine when the client leaves; ``admitted`` is closed whatever happens."""
 
     def __init__(
-        self, chats: Chats, upstream: Upstream, record: Record, held: ExitStack, headers: Mapping[str, str]
+        self,
+        chats: Chats,
+        upstream: Upstream,
+        record: Record,
+        admitted: Admitted,
+        headers: Mapping[str, str],
     ) -> None:
         self.status_code, self.background = 200, None
-        self.raw_headers = [*_RAW, *((name.encode(), value.encode()) for name, value in headers.items())]
-        self._chats, self._record, self._held = chats, record, held
+        self._shown = headers
+        self._chats, self._record, self._admitted = chats, record, admitted
         self._upstream = upstream
         self._rename = Rename(upstream.served, record.request.model, keep_usage=record.request.include_usage)
 
-    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, _: Receive, __: Send) -> None:
         """Pass bytes on until the reply is whole or the client has left."""
         record, direct = self._record, direct_of(scope)
         relay = Relay(direct, record, self._rename)
         direct.watch(left=relay.leave, resumed=relay.resume)
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            if direct.slow:
+                await direct.ready()
+            direct.start(lines_of({**HEADERS, **self._shown, **answer_headers()}))
             record.saw_first()
             await self._pass_on(relay)
-            await send({"type": _BODY, "body": b""})
         except (EngineError, Unavailable, ClientLeft):
             record.code = CLIENT_LEFT if record.left else 502
-            await send({"type": _BODY, "body": error_event("the engine broke off", "engine_error")})
+            direct.write(error_event("the engine broke off", "engine_error"))
         except asyncio.CancelledError:
             record.code = CLIENT_LEFT
             raise
         finally:
             direct.watch()
             self._upstream.close(done=self._rename.done)
-            self._held.close()
+            self._admitted.close()
             self._chats.finish(record)
+        if direct.slow:
+            await direct.ready()
+        direct.finish()
 
     async def _pass_on(self, relay: Relay) -> None:
         """Raises EngineError, Unavailable when no engine could finish what one had begun."""

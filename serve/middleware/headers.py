@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-PLAIN: tuple[tuple[bytes, bytes], ...] = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-frame-options", b"DENY"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
+PLAIN = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+def answer_headers() -> dict[str, str]:
+    """``PLAIN`` and the id, never the client's own; what pages need besides (CSP) is set where they are served."""
+    return {**PLAIN, "x-request-id": f"req_{secrets.token_hex(16)}"}
+
+
+def lines_of(headers: Mapping[str, str]) -> bytes:
+    """As they stand in a head."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode()
+
+
+def heading(send: Send) -> Send:
+    """``send`` that adds them."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            ours = [(name.encode(), value.encode()) for name, value in answer_headers().items()]
+            message["headers"] = [*message["headers"], *ours]
+        await send(message)
+
+    return sending
 
 
 class AnswerHeaders:
-    """Adds ``PLAIN`` and the id, never the client's own; what pages need besides (CSP) is set where they are
-    served.
-    """
+    """Adds them to every answer that comes from within."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wrap ``send``."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                request_id = (b"x-request-id", b"req_" + secrets.token_hex(16).encode())
-                message["headers"] = [*message["headers"], *PLAIN, request_id]
-            await send(message)
-
-        await self.app(scope, receive, sending)
+        await self.app(scope, receive, heading(send) if scope["type"] == "http" else send)

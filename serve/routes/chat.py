@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -70,14 +69,18 @@ async def _answer(gateway: Gateway, caller: Caller, request: Request, record: Re
     direct.watch(left=record.leave)
     try:
         await gateway.limits.turn(caller, record.subject)
-        with ExitStack() as held:
-            left = held.enter_context(gateway.limits.chat(caller, record.subject))
+        admitted = gateway.limits.chat(caller, record.subject)
+        try:
             upstream = await gateway.chats.asking.open(record, gateway.table)
-            headers = {**left, **debug_headers(caller, request, record)}
-            if record.request.stream:
-                return ChatStream(gateway.chats, upstream, record, held.pop_all(), headers)
+        except BaseException:
+            admitted.close()
+            raise
     finally:
         direct.watch()
+    headers = {**admitted.headers, **debug_headers(caller, request, record)}
+    if record.request.stream:
+        return ChatStream(gateway.chats, upstream, record, admitted, headers)
+    admitted.close()
     record.saw_first()
     try:
         body = whole_body(record, upstream.data)

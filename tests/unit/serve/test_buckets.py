@@ -110,8 +110,9 @@ def test_gateways_together_take_a_burst_each_at_once_and_the_rate_over_time(
                 process.told({use.bucket: level for use, level in zip(uses, levels, strict=True)})
         process = processes[which % gateways]
         for _ in range(3):
-            if not process.wait("key", quota, 1):
-                process.take("key", quota, 1)
+            bucket = process.of("key", quota)
+            if not bucket.wait(now[0], 1):
+                process.take(bucket, now[0], 1)
                 taken += 1
     unheard = every + 0.3  # from one telling to the next
     assert taken <= gateways * (burst + rate * unheard) + rate * now[0] + SLACK
@@ -122,9 +123,9 @@ def test_the_store_hears_early_of_who_takes_much_at_once() -> None:
     buckets = Buckets(lambda: 0.0, early=lambda: heard.append(True))
     quota = Quota(1, 40)
     for _ in range(3):
-        buckets.take("a", quota, 1)
+        buckets.take(buckets.of("a", quota), 0.0, 1)
     assert not heard
-    buckets.take("a", quota, 1)  # four, and 36 are left
+    buckets.take(buckets.of("a", quota), 0.0, 1)  # four, and 36 are left
     assert heard
     assert [use.used for use in buckets.untold(10)] == [4]
     assert buckets.untold(10) == []
@@ -133,7 +134,7 @@ def test_the_store_hears_early_of_who_takes_much_at_once() -> None:
 def test_the_longest_unseen_bucket_goes_first() -> None:
     buckets, quota = Buckets(lambda: 0.0, kept=2), Quota(1, 5)
     for name in ("a", "b", "a", "c"):
-        buckets.take(name, quota, 1)
+        buckets.take(buckets.of(name, quota), 0.0, 1)
     assert {use.bucket for use in buckets.untold(10)} == {"a", "c"}
-    assert buckets.left("a", quota) == 3
-    assert buckets.left("b", quota) == 5
+    assert buckets.of("a", quota).left(0.0) == 3
+    assert buckets.of("b", quota).left(0.0) == 5

@@ -33,8 +33,8 @@ def caller(**fields: Any) -> Caller:
 
 def asked(there: Limits, who: Caller, subject: str = "s-1", responses: int = 1) -> dict[str, str]:
     """One chat that ends at once."""
-    with there.chat(who, subject, responses) as headers:
-        return dict(headers)
+    with there.chat(who, subject, responses) as admitted:
+        return dict(admitted.headers)
 
 
 class Away:
