@@ -17,8 +17,7 @@ from serve import errors
 from serve.description import describe
 from serve.gateway import Stores, running
 from serve.middleware.bodies import BodyCap
-from serve.middleware.cookies import OwnCookie
-from serve.middleware.headers import AnswerHeaders
+from serve.middleware.door import Door
 from serve.middleware.heading import HeadAsGet
 from serve.middleware.hosts import KnownHosts
 from serve.middleware.lane import Lane
@@ -91,11 +90,12 @@ def create_app(settings: GatewaySettings | None = None, stores: Stores | None = 
         version=installed_version(),
         lifespan=lifespan,
         middleware=[  # outermost first
-            Middleware(AnswerHeaders),
-            Middleware(KnownHosts, allowed=settings.host_names, keyless=keyless),
-            Middleware(BodyCap, most=settings.max_body_bytes),
-            Middleware(OwnCookie),
-            Middleware(Lane, endpoints={chat.PATH: chat.chat, feedback.PATH: feedback.vote_briefly}),
+            Middleware(
+                Door,
+                hosts=KnownHosts(settings.host_names, keyless),
+                bodies=BodyCap(settings.max_body_bytes),
+            ),
+            Middleware(Lane, endpoints={chat.PATH: chat.answer, feedback.PATH: feedback.vote_briefly}),
             Middleware(HeadAsGet),
         ],
         redirect_slashes=False,  # a redirect would be made of the client's Host

@@ -45,7 +45,7 @@ class Bucket:
         """Units in it; below 0 when more was taken than there was."""
         passed, burst = now - self._at, self.quota.burst
         level = self._level + passed * self.quota.rate if passed > 0 else self._level
-        return level if level < burst else burst
+        return min(burst, level)
 
     def wait(self, now: float, units: float) -> float:
         """Seconds until so many units are in it; 0: they are."""

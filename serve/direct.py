@@ -50,7 +50,9 @@ class Direct:
         if cycle.disconnected:
             return
         cycle.response_started, cycle.waiting_for_100_continue = True, False
-        cycle.chunked_encoding = cycle.scope["http_version"] == "1.1"  # 1.0 knows no chunks: its body ends with it
+        cycle.chunked_encoding = (
+            cycle.scope["http_version"] == "1.1"
+        )  # 1.0 knows no chunks: its body ends with it
         ours = b"".join([b"%b: %b\r\n" % pair for pair in cycle.default_headers])
         framing = b"transfer-encoding: chunked\r\n" if cycle.chunked_encoding else b""
         closing = b"" if cycle.keep_alive else b"connection: close\r\n"
@@ -73,9 +75,7 @@ class Direct:
         """A piece of the body; the response's head must have been sent."""
         cycle = self._cycle
         if not cycle.disconnected:
-            cycle.transport.write(
-                b"%x\r\n%b\r\n" % (len(data), data) if cycle.chunked_encoding else data
-            )
+            cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if cycle.chunked_encoding else data)
 
     def watch(
         self, *, left: Callable[[], object] | None = None, resumed: Callable[[], object] | None = None

@@ -14,7 +14,11 @@ from serve.settings import GatewaySettings
 MINUTE, DAY = 60.0, 86400.0
 Unit: TypeAlias = Literal["requests", "tokens"]
 _NAMES: dict[Unit, tuple[str, str, str]] = {
-    "requests": ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    "requests": (
+        "x-ratelimit-limit-requests",
+        "x-ratelimit-remaining-requests",
+        "x-ratelimit-reset-requests",
+    ),
     "tokens": ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
 }
 

@@ -119,7 +119,7 @@ def error_event(message: str, code: str) -> bytes:
 
 # Around the text of an event that is nothing else. Within a text quotes are escaped, so neither can be a part of one.
 _BEFORE_TEXT, _AFTER_TEXT = b'"delta":{"content":"', b'"},"logprobs":null,"finish_reason":null'
-_WITHOUT_TOKENS = frozenset({b'}]}\n\n', b',"token_ids":null}]}\n\n'})
+_WITHOUT_TOKENS = frozenset({b"}]}\n\n", b',"token_ids":null}]}\n\n'})
 _ONLY_TOKENS = re.compile(rb',"token_ids":\[([\d,]*)\]\}\]\}\n\n')
 Strand = tuple[
     str, int
@@ -207,7 +207,9 @@ class Reply:
             return
         other, *pieces = data.split(alike)
         self._take_each(other)
-        plain: list[tuple[bytes, bytes, bytes]] = []  # the event, JSON text, what is within the brackets of its tokens
+        plain: list[
+            tuple[bytes, bytes, bytes]
+        ] = []  # the event, JSON text, what is within the brackets of its tokens
         for piece in pieces:
             text, _, rest = piece.partition(_AFTER_TEXT)
             if rest in _WITHOUT_TOKENS:

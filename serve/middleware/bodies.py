@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from collections.abc import Mapping
 
-from serve.errors import BadField, GatewayError, NotJson, TooLarge, response_of
+from starlette.types import Message, Receive
+
+from serve.errors import BadField, NotJson, TooLarge
 
 
 class BodyCap:
-    """Answers 413 or 415 before the application sees the request. A body of unknown length is read here first."""
+    """Refuses with 413 or 415 before the application sees the request. A body of unknown length is read here first."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self.app, self.most = app, most
+    def __init__(self, most: int) -> None:
+        self.most = most
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or refuse."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        headers = dict(scope["headers"])
-        try:
-            announced = headers.get(b"content-length")
-            if announced is not None:
-                self._check(int(announced))
-                if int(announced):
-                    _check_kind(headers)
-            elif b"transfer-encoding" in headers:
-                receive = await self._counted(receive)
+    async def checked(self, headers: Mapping[bytes, bytes], receive: Receive) -> Receive:
+        """What gives the body. Raises BadField, TooLarge or NotJson."""
+        announced = headers.get(b"content-length")
+        if announced is not None:
+            try:
+                size = int(announced)
+            except ValueError as error:
+                raise BadField("Content-Length", "is not a number") from error
+            self._check(size)
+            if size:
                 _check_kind(headers)
-        except ValueError:
-            await response_of(BadField("Content-Length", "is not a number"))(scope, receive, send)
-            return
-        except GatewayError as error:
-            await response_of(error)(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
+        elif b"transfer-encoding" in headers:
+            receive = await self._counted(receive)
+            _check_kind(headers)
+        return receive
 
     def _check(self, size: int) -> None:
         if size > self.most:
@@ -57,7 +52,7 @@ class BodyCap:
         return again
 
 
-def _check_kind(headers: dict[bytes, bytes]) -> None:
+def _check_kind(headers: Mapping[bytes, bytes]) -> None:
     """A form or plain text is what a browser sends to another site unasked. Without a type it passes."""
     if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         raise NotJson("Content-Encoding: a body is taken as it is, not compressed", param="Content-Encoding")

@@ -8,24 +8,16 @@ from __future__ import annotations
 
 import re
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from serve.auth import COOKIE
 
 _OWN = re.compile(rf"(?:^|;)\s*({COOKIE}=[A-Za-z0-9_-]{{1,256}})\s*(?:;|$)")
 
 
-class OwnCookie:
-    """Replaces the Cookie header; leaves none where Heed's cookie is missing or not as it was given out."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on."""
-        if scope["type"] == "http" and any(name == b"cookie" for name, _ in scope["headers"]):
-            scope = {**scope, "headers": [one for pair in scope["headers"] for one in _kept(*pair)]}
-        await self.app(scope, receive, send)
+def own_cookie(scope: Scope) -> Scope:
+    """The scope with no other cookie in it; none at all where Heed's is missing or not as it was given out."""
+    return {**scope, "headers": [one for pair in scope["headers"] for one in _kept(*pair)]}
 
 
 def _kept(name: bytes, value: bytes) -> list[tuple[bytes, bytes]]:

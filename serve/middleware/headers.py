@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Send
 
 PLAIN = {
     "x-content-type-options": "nosniff",
@@ -35,14 +35,3 @@ def heading(send: Send) -> Send:
         await send(message)
 
     return sending
-
-
-class AnswerHeaders:
-    """Adds them to every answer that comes from within."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Wrap ``send``."""
-        await self.app(scope, receive, heading(send) if scope["type"] == "http" else send)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from serve.auth import is_loopback
-from serve.errors import BadField, Forbidden, GatewayError, response_of
+from serve.errors import BadField, Forbidden
 
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]*))(?::[0-9]{1,5})?", re.IGNORECASE)
 
@@ -28,33 +28,23 @@ class KnownHosts:
     empty list, any. A browser's request from another origin is refused always: there is no CORS.
     """
 
-    def __init__(self, app: ASGIApp, allowed: frozenset[str], keyless: Callable[[Scope], bool]) -> None:
-        self.app, self.allowed, self.keyless = app, allowed, keyless
+    def __init__(self, allowed: frozenset[str], keyless: Callable[[Scope], bool]) -> None:
+        self.allowed, self.keyless = allowed, keyless
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or answer 400 or 403."""
-        if scope["type"] == "http":
-            try:
-                self._check(scope)
-            except GatewayError as error:
-                await response_of(error)(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
-
-    def _check(self, scope: Scope) -> None:
-        host, origins = "", []
-        for name, value in scope["headers"]:
-            if name == b"host":
-                host = value.decode("latin-1")
-            elif name == b"origin":
-                origins.append(value.decode("latin-1"))
+    def check(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+        """Raises BadField or Forbidden. ``headers``: the scope's; of a name that comes twice, the last."""
+        host = headers.get(b"host", b"").decode("latin-1")
         if not self._known(scope, name_of(host)):
             raise Forbidden(
                 f"host {host[:100]!r} is not served here: HEED_ALLOWED_HOSTS", code="unknown_host"
             )
-        own = {f"http://{host.lower()}", f"https://{host.lower()}"} if host else set()
-        if any(origin.lower() not in own for origin in origins):
-            raise Forbidden("requests from other origins are not taken", code="foreign_origin")
+        if b"origin" in headers:
+            origins = [
+                value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"origin"
+            ]
+            own = {f"http://{host.lower()}", f"https://{host.lower()}"} if host else set()
+            if not own.issuperset(origins):
+                raise Forbidden("requests from other origins are not taken", code="foreign_origin")
 
     def _known(self, scope: Scope, name: str) -> bool:
         if name in self.allowed:

@@ -14,7 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from feedback.errors import HeedError
 from serve.errors import ClientLeft, response_of, translate
 
-Endpoint: TypeAlias = Callable[[Request], Awaitable[Response | None]]  # None: the request takes the long way
+# Given the request and its body. None: the request takes the long way.
+Endpoint: TypeAlias = Callable[[Request, bytes], Awaitable[Response | None]]
 
 
 class Lane:
@@ -33,10 +34,10 @@ class Lane:
         if endpoint is None:
             await self.app(scope, receive, send)
             return
-        request = Request(scope, receive, send)
+        body = b""
         try:
-            response = await endpoint(request)
-            body = b"" if response is not None else await request.body()
+            body = await _body(receive)
+            response = await endpoint(Request(scope, receive, send), body)
         except HeedError as error:
             response = response_of(translate(error))
         except ClientDisconnect:
@@ -45,6 +46,18 @@ class Lane:
             await self.app(scope, _again(body, receive), send)
         else:
             await response(scope, receive, send)
+
+
+async def _body(receive: Receive) -> bytes:
+    """The whole of it. Raises ClientDisconnect."""
+    parts, more = [], True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

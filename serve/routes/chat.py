@@ -33,13 +33,18 @@ REQUEST_SCHEMA: dict[str, Any] = {
 @router.post(PATH, response_model=ChatAnswer, openapi_extra=REQUEST_SCHEMA)
 async def chat(request: Request) -> Response:
     """Answer a chat, streaming or not, with the arm that the end user is in."""
+    return await answer(request, await request.body())
+
+
+async def answer(request: Request, body: bytes) -> Response:
+    """The same, without the framework."""
     began = time.perf_counter()
     gateway = gateway_of(request)
     record = None
     try:
         caller = gateway.doorman.caller(request)
         caller.need("chat")
-        asked = parse_chat(await request.body(), gateway.settings)
+        asked = parse_chat(body, gateway.settings)
         record = planned(gateway, caller, request, asked, began)
         return await _answer(gateway, caller, request, record)
     except HeedError as error:

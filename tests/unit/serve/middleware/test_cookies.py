@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from starlette.types import Receive, Scope, Send
 
-from serve.middleware.cookies import OwnCookie
+from serve.middleware.cookies import own_cookie
 
 
-async def left(*cookies: bytes) -> list[tuple[bytes, bytes]]:
+def left(*cookies: bytes) -> list[tuple[bytes, bytes]]:
     """The headers that the application sees."""
-    seen: list[tuple[bytes, bytes]] = []
-
-    async def app(scope: Scope, _: Receive, __: Send) -> None:
-        seen.extend(scope["headers"])
-
-    async def nothing(*_: object) -> None:
-        return None
-
     headers = [(b"host", b"localhost"), *((b"cookie", cookie) for cookie in cookies)]
-    await OwnCookie(app)({"type": "http", "headers": headers}, nothing, nothing)  # type: ignore[arg-type]
-    return seen[1:]
+    return list(own_cookie({"type": "http", "headers": headers})["headers"])[1:]
 
 
 @pytest.mark.parametrize(
@@ -38,9 +28,9 @@ async def left(*cookies: bytes) -> list[tuple[bytes, bytes]]:
         (b"", None),
     ],
 )
-async def test_only_our_cookie_is_left(sent: bytes, kept: bytes | None) -> None:
-    assert await left(sent) == ([] if kept is None else [(b"cookie", kept)])
+def test_only_our_cookie_is_left(sent: bytes, kept: bytes | None) -> None:
+    assert left(sent) == ([] if kept is None else [(b"cookie", kept)])
 
 
-async def test_without_a_cookie_nothing_changes() -> None:
-    assert await left() == []
+def test_without_a_cookie_nothing_changes() -> None:
+    assert left() == []

@@ -33,19 +33,19 @@ async def long_way_with_body(scope: Scope, receive: Receive, send: Send) -> None
     await PlainTextResponse(b"the long way with " + body + b", then " + then)(scope, receive, send)
 
 
-async def short_way(request: Request) -> Response:
-    return PlainTextResponse(b"the short way with " + await request.body())
+async def short_way(_: Request, body: bytes) -> Response:
+    return PlainTextResponse(b"the short way with " + body)
 
 
-def failing(error: Exception) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(_: Request) -> Response:
+def failing(error: Exception) -> Callable[[Request, bytes], Awaitable[Response]]:
+    async def endpoint(_: Request, __: bytes) -> Response:
         raise error
 
     return endpoint
 
 
-async def declining(request: Request) -> None:
-    assert await request.body() == b"a body in two"
+async def declining(_: Request, body: bytes) -> None:
+    assert body == b"a body in two"
 
 
 async def through(
@@ -130,7 +130,7 @@ async def test_errors_have_the_contracts_shape(
 
 
 async def test_a_client_that_leaves_before_the_long_way_is_no_fault_of_ours() -> None:
-    async def at_once(_: Request) -> None: ...
+    async def at_once(_: Request, __: bytes) -> None: ...
 
     status, _, body = await through(at_once, coming=[{"type": "http.disconnect"}])
     assert (status, orjson.loads(body)["error"]["code"]) == (499, "client_left")
