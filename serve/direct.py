@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     from serve.wire import BoundedProtocol
 
 EXTENSION = "heed.direct"
+_END = b"0\r\n\r\n"  # of a body in chunks
 
 
 class Direct:
     """One request's client: write to it, know when it is slow, and learn that it left."""
 
-    __slots__ = ("_cycle", "_left", "_protocol", "_resumed")
+    __slots__ = ("_cycle", "_ended", "_head", "_left", "_protocol", "_resumed")
 
     def __init__(self, protocol: BoundedProtocol, cycle: RequestResponseCycle) -> None:
         self._protocol, self._cycle = protocol, cycle
+        self._head = b""  # goes out with what comes next
+        self._ended = False  # what tells the client so is sent
         self._left: Callable[[], object] | None = None
         self._resumed: Callable[[], object] | None = None
 
@@ -45,7 +48,9 @@ class Direct:
         await self._protocol.flow.drain()
 
     def start(self, headers: bytes) -> None:
-        """The head of a 200 whose body streams; ``headers``: whole lines, but for those of the connection."""
+        """The head of a 200 whose body streams; ``headers``: whole lines, but for those of the connection. It goes out
+        with the first piece: each write is a call of the system, and they are most of what a chat costs there.
+        """
         cycle = self._cycle
         if cycle.disconnected:
             return
@@ -56,26 +61,35 @@ class Direct:
         ours = b"".join([b"%b: %b\r\n" % pair for pair in cycle.default_headers])
         framing = b"transfer-encoding: chunked\r\n" if cycle.chunked_encoding else b""
         closing = b"" if cycle.keep_alive else b"connection: close\r\n"
-        cycle.transport.write(b"HTTP/1.1 200 OK\r\n%b%b%b%b\r\n" % (ours, headers, framing, closing))
+        self._head = b"HTTP/1.1 200 OK\r\n%b%b%b%b\r\n" % (ours, headers, framing, closing)
+
+    def write(self, data: bytes, *, last: bool = False) -> None:
+        """A piece of the body, after ``start``; ``last``: no other follows."""
+        cycle = self._cycle
+        if cycle.disconnected or self._ended:
+            return
+        self._ended = last
+        if cycle.chunked_encoding:
+            data = b"%b%x\r\n%b\r\n%b" % (self._head, len(data), data, _END if last else b"")
+        elif self._head:
+            data = self._head + data
+        self._head = b""
+        cycle.transport.write(data)
 
     def finish(self) -> None:
         """The body is whole; what the client sends next is looked at."""
         cycle = self._cycle
         if cycle.disconnected or cycle.response_complete:
             return
-        if cycle.chunked_encoding:
-            cycle.transport.write(b"0\r\n\r\n")
+        rest = self._head + (_END if cycle.chunked_encoding and not self._ended else b"")
+        if rest:
+            cycle.transport.write(rest)
+        self._head, self._ended = b"", True
         cycle.response_complete = True
         cycle.message_event.set()
         if not cycle.keep_alive:
             cycle.transport.close()
         cycle.on_response()
-
-    def write(self, data: bytes) -> None:
-        """A piece of the body; the response's head must have been sent."""
-        cycle = self._cycle
-        if not cycle.disconnected:
-            cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if cycle.chunked_encoding else data)
 
     def watch(
         self, *, left: Callable[[], object] | None = None, resumed: Callable[[], object] | None = None

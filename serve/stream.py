@@ -124,7 +124,7 @@ class Relay:
         if rename.whole:
             self._record.keep(rename.whole)
         if out:
-            direct.write(out)
+            direct.write(out, last=rename.done)
             if direct.slow and self._upstream is not None:
                 self._upstream.pause()
         if rename.done or rename.error is not None:

@@ -29,19 +29,25 @@ def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLo
 
 
 class Server:
-    """Answers each path with its handler, between head and end."""
+    """Answers each path with its handler, between head and end; ``past``: they too go past ASGI."""
 
-    def __init__(self, **handlers: Handler) -> None:
-        self.handlers = handlers
+    def __init__(self, past: bool = False, **handlers: Handler) -> None:
+        self.past, self.handlers = past, handlers
         self.port = 0
         self.protocols: list[BoundedProtocol] = []
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         direct = direct_of(scope)
         self.protocols.append(direct._protocol)
-        await send(START)
-        await self.handlers[scope["path"][1:]](direct)
-        await send(END)
+        handler = self.handlers[scope["path"][1:]]
+        if self.past:
+            direct.start(b"x-of: ours\r\n")
+            await handler(direct)
+            direct.finish()
+        else:
+            await send(START)
+            await handler(direct)
+            await send(END)
 
     async def connect(
         self, *paths: bytes, limit: int = 2**16
@@ -53,8 +59,8 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(**handlers: Handler) -> AsyncIterator[Server]:
-    made = Server(**handlers)
+async def serving(*, past: bool = False, **handlers: Handler) -> AsyncIterator[Server]:
+    made = Server(past, **handlers)
     config = uvicorn.Config(
         made, port=0, lifespan="off", http=BoundedProtocol, log_level="critical", loop="none"
     )
@@ -103,6 +109,94 @@ async def test_http_1_0_gets_its_body_as_it_is() -> None:
         writer.write(b"GET /a HTTP/1.0\r\n\r\n")
         assert (await reader.read()).endswith(b"\r\n\r\nhello world")
         writer.close()
+
+
+class Told:
+    """A transport that is asked once for each write."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport, self.writes = transport, []
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+        self.transport.write(data)
+
+    def close(self) -> None:
+        self.transport.close()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "writes"),
+    [((), 1), ((b"whole",), 1), ((b"one", b"two"), 2), ((b"one", b"two", b"three"), 3)],
+)
+@pytest.mark.parametrize("marked", [True, False], ids=["the last is told", "the last is not told"])
+async def test_head_and_end_go_out_with_the_pieces(
+    pieces: tuple[bytes, ...], writes: int, marked: bool
+) -> None:
+    seen: list[Told] = []
+
+    async def says(direct: Direct) -> None:
+        seen.append(Told(direct._cycle.transport))
+        direct._cycle.transport = seen[-1]  # type: ignore[assignment]
+        for place, piece in enumerate(pieces, 1):
+            direct.write(piece, last=marked and place == len(pieces))
+
+    async with serving(past=True, a=says) as server:
+        reader, writer = await server.connect(b"/a", b"/a")
+        for _ in range(2):  # the connection is kept
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert head.endswith(b"x-of: ours\r\ntransfer-encoding: chunked\r\n\r\n")
+            assert b"\r\ndate: " in head
+            chunked = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+            assert await reader.readexactly(len(chunked) + 5) == chunked + b"0\r\n\r\n"
+        assert [len(one.writes) for one in seen] == [writes + (bool(pieces) and not marked)] * 2
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "ask", [b"GET /a HTTP/1.0\r\n\r\n", ASK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") % b"/a"]
+)
+async def test_a_connection_that_is_not_kept_is_closed_after_the_body(ask: bytes) -> None:
+    async def says(direct: Direct) -> None:
+        direct.write(b"one")
+        direct.write(b"two", last=True)
+
+    async with serving(past=True, a=says) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(ask)
+        head, _, body = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
+        assert b"connection: close" in head
+        assert body == (b"onetwo" if b"1.0" in ask else b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
+        writer.close()
+
+
+async def test_nothing_is_written_after_the_end() -> None:
+    async def says(direct: Direct) -> None:
+        direct.write(b"one", last=True)
+        direct.write(b"more")
+
+    async with serving(past=True, a=says) as server:
+        reader, writer = await server.connect(b"/a", b"/a")
+        assert [await body_of(reader) for _ in range(2)] == [b"one", b"one"]
+        writer.close()
+
+
+async def test_a_client_that_left_before_the_head_gets_none() -> None:
+    ended: list[bool] = []
+
+    async def late(direct: Direct) -> None:
+        await until(lambda: direct.gone)
+        direct.start(b"")
+        direct.write(b"x")
+        direct.finish()
+        ended.append(direct._cycle.response_complete)
+
+    async with serving(past=True, a=late) as server:
+        _, writer = await server.connect(b"/a")
+        await asyncio.sleep(0.05)
+        writer.close()
+        await until(lambda: ended == [False])
 
 
 async def test_a_slow_client_is_slow_until_it_reads_and_then_gets_everything() -> None:

@@ -23,14 +23,16 @@ class Client:
     """The client's side; ``slow`` after ``room`` bytes until it took them."""
 
     def __init__(self, room: int = 2**30) -> None:
-        self.taken = b""
+        self.taken, self.ended = b"", False
         self.waiting, self.room = 0, room
 
     @property
     def slow(self) -> bool:
         return self.waiting >= self.room
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, *, last: bool = False) -> None:
+        assert not self.ended
+        self.ended = last
         self.taken += data
         self.waiting += len(data)
 
