@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -67,8 +68,13 @@ def report_order(event: Report) -> tuple[bool, float]:
 
 def entry_field(shares: dict[str, float], arm: str) -> str:
     """The counter of subjects that entered the arm under these shares: ``entered:<phase>:<share>``."""
-    phase = hashlib.sha256(orjson.dumps(sorted(shares.items()))).hexdigest()[:8]
-    return f"entered:{phase}:{shares[arm]!r}"
+    return f"entered:{_phase(tuple(sorted(shares.items())))}:{shares[arm]!r}"
+
+
+@lru_cache(maxsize=256)
+def _phase(shares: tuple[tuple[str, float], ...]) -> str:
+    """What names these shares: few differ, and every response has some."""
+    return hashlib.sha256(orjson.dumps(shares)).hexdigest()[:8]
 
 
 def check_times(event: Event) -> None:
@@ -98,7 +104,7 @@ def facts_of(event: Event, life_seconds: int) -> dict[str, Any]:
     }
     match event:
         case Response():
-            facts |= _response_facts(event)
+            return facts | _response_facts(event)
         case Report():
             facts |= {"report_id": event.report_id, "verdict": event.verdict}
         case _:

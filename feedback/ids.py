@@ -104,7 +104,7 @@ def _create(path: Path) -> None:
 
 @lru_cache(maxsize=64)
 def _keyed(key: bytes) -> hmac.HMAC:
-    """HMAC-SHA256 with the key taken in: to copy it costs half of beginning anew, and never gives up the interpreter."""
+    """HMAC-SHA256 with the key taken in: a copy costs half of a new one, and other threads need not be let in."""
     return hmac.new(key, digestmod="sha256")
 
 

@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 MOST_BROKEN = 2  # engines that may break under a chat; a third is spared: it may be the chat that kills them
 TAKE_OVER_SECONDS = 15.0  # how long a broken stream waits for an engine that has its adapter
 SEEDS = 2**31
+_NONE: frozenset[str] = frozenset()
 
 
 class Asking:
@@ -57,12 +58,18 @@ class Asking:
         failed: list[Engine] = []  # theirs is the fault if another can answer, else maybe the chat's
 
         def without(adapter: str) -> frozenset[str]:
-            return frozenset(name for name, on in tried if on == adapter)
+            return frozenset(name for name, on in tried if on == adapter) if tried else _NONE
 
         while record.broken <= MOST_BROKEN:
-            if record.plan.adapter == planned.adapter:  # another had its turn only when this one is nowhere
-                await self.bring(planned, without(planned.adapter))
-            plan = table.fallback(planned, lambda adapter: self._pool.anywhere(adapter, without(adapter)))
+            out = without(planned.adapter)
+            here = self._pool.anywhere(planned.adapter, out)
+            if (
+                not here and record.plan.adapter == planned.adapter
+            ):  # another had its turn when this one is nowhere
+                await self.bring(planned, out)
+            plan = planned
+            if not here:
+                plan = table.fallback(planned, lambda adapter: self._pool.anywhere(adapter, without(adapter)))
             record.plan = plan
             record.messages = with_guidelines(record.request.messages, plan.guidelines)
             engine = self._pool.choose(plan.adapter, without(plan.adapter), self._prefix(record))

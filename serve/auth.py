@@ -24,7 +24,7 @@ from serve.routing import RouteTable
 Scope: TypeAlias = Literal["chat", "annotate", "product", "ops", "admin"]
 SCOPES: frozenset[str] = frozenset({"chat", "annotate", "product", "ops", "admin"})
 COOKIE = "heed_user"
-USER_HEADER = "heed-user"
+USER_HEADER = b"heed-user"
 LOCAL_KEY = "local"  # the key id of callers on the loopback while no key is configured
 ENV_KEY = "k-environment"  # the key id of HEED_ADMIN_KEY
 
@@ -71,6 +71,14 @@ def is_loopback(host: str | None) -> bool:
     return bool((mapped or address).is_loopback)
 
 
+def header_of(request: Request, name: bytes) -> str | None:
+    """The first header of that name, in lower case, as ``request.headers`` would give it, which is made first."""
+    for one, value in request.scope["headers"]:
+        if one == name:
+            return str(value, "latin-1")
+    return None
+
+
 def is_https(request: Request, trusted: bool) -> bool:
     """Whether the client came over TLS. A proxy in front says so in ``X-Forwarded-Proto``, which anybody can
     send: it is believed only when ``trusted``.
@@ -98,7 +106,7 @@ class Doorman:
             if request.client is not None and not is_loopback(request.client.host):
                 raise Forbidden("no key is configured, so only this machine is served: heed keys create")
             return Caller(LOCAL_KEY, SCOPES, keyless=True)
-        kind, _, key = request.headers.get("authorization", "").partition(" ")
+        kind, _, key = (header_of(request, b"authorization") or "").partition(" ")
         if kind.lower() != "bearer" or not key:
             raise Unauthorized("a key is needed: Authorization: Bearer …", code="missing_api_key")
         digest = digest_of(key.strip())
@@ -116,7 +124,7 @@ class Doorman:
         else the page's cookie, else the key itself.
         """
         named = safety_identifier or user
-        if not named and (header := request.headers.get(USER_HEADER)) is not None:
+        if not named and (header := header_of(request, USER_HEADER)) is not None:
             named = identifier(_as_sent(header), "Heed-User")
         if named:
             return subject_of(self._secrets, caller.key_id, f"user:{named}")

@@ -37,6 +37,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._in_head = True  # or between two requests; False: the body comes
         self._around, self._body = 0, 0  # bytes of this request: around its body, and of it
+        self._begun = False  # a request has begun and is not whole
         self._refused = False
         self._arriving: asyncio.TimerHandle | None = None
         self._taking: asyncio.TimerHandle | None = None
@@ -70,10 +71,13 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             ours = error.__context__
             self._refuse(ours if isinstance(ours, GatewayError) else NotHttp("this does not parse as HTTP"))
+        else:
+            if self._begun:  # most requests come whole, and need no timer
+                self._wait()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._wait()
+        self._begun = True
 
     def on_headers_complete(self) -> None:
         version = self.parser.get_http_version()
@@ -95,6 +99,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._in_head, self._around, self._body = True, 0, 0
+        self._begun = False
         self._arrived()
         super().on_message_complete()
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from feedback.errors import HeedError
 from feedback.ids import mint_response
-from serve.auth import Caller
+from serve.auth import Caller, header_of
 from serve.chat_request import ChatRequest, parse_chat
 from serve.direct import direct_of
 from serve.errors import GatewayError, translate
@@ -63,7 +63,7 @@ def planned(gateway: Gateway, caller: Caller, request: Request, asked: ChatReque
 
 def debug_headers(caller: Caller, request: Request, record: Record) -> dict[str, str]:
     """Which arm it was: only for a product key that asks for it."""
-    if request.headers.get("heed-debug") != "1" or not caller.has("product"):
+    if header_of(request, b"heed-debug") != "1" or not caller.has("product"):
         return {}
     plan = record.plan
     return {"heed-adapter": plan.adapter, "heed-arm": plan.arm, "heed-engine": record.engine}

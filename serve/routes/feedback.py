@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from feedback.events import Rating, Vote
 from feedback.ids import feedback_id
-from serve.auth import Caller, ChatCaller
+from serve.auth import Caller, ChatCaller, header_of
 from serve.errors import NotFound
 from serve.gateway import Gateway
 from serve.metrics import OTHER
@@ -31,7 +31,7 @@ async def vote(body: VoteBody, request: Request, caller: ChatCaller, parts: Part
 
 async def vote_briefly(request: Request, data: bytes) -> Response | None:
     """The same for a body that is a vote, without the framework. None: it says what is wrong with any other."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    if (header_of(request, b"content-type") or "").partition(";")[0].strip().lower() != "application/json":
         return None
     try:
         body = VoteBody.model_validate_json(data)
