@@ -21,6 +21,7 @@ from pathlib import Path
 
 from feedback.durable import fsync_folder
 from feedback.errors import ExpiredId, InvalidId, NotStored, SettingsError
+from feedback.nonces import unique
 
 RESPONSE, COMPARISON = "chatcmpl-", "cmpr-"
 _HEAD, _MAC = 17, 16
@@ -130,14 +131,12 @@ def _mint(secrets: Secrets, prefix: str, subject: str, *, nonce: bytes, now: flo
 
 def mint_response(secrets: Secrets, subject: str, *, now: float, stored: bool = True) -> str:
     """A fresh id for one response to ``subject``."""
-    return _mint(
-        secrets, RESPONSE, subject, nonce=random.token_bytes(12), now=now, flags=_STORED if stored else 0
-    )
+    return _mint(secrets, RESPONSE, subject, nonce=unique(12), now=now, flags=_STORED if stored else 0)
 
 
 def mint_comparison(secrets: Secrets, subject: str, *, now: float) -> str:
     """A fresh id for one comparison."""
-    return _mint(secrets, COMPARISON, subject, nonce=random.token_bytes(12), now=now, flags=_STORED)
+    return _mint(secrets, COMPARISON, subject, nonce=unique(12), now=now, flags=_STORED)
 
 
 def sides(secrets: Secrets, comparison_id: str, subject: str) -> tuple[str, str]:
@@ -208,4 +207,4 @@ def feedback_id(thing_id: str, subject: str) -> str:
 def new_event_id(now: float | None = None) -> str:
     """Unique; sorts by time."""
     stamp = int((time.time() if now is None else now) * 1e6)
-    return f"ev-{stamp:014x}{random.token_hex(8)}"
+    return f"ev-{stamp:014x}{unique(8).hex()}"

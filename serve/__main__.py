@@ -45,7 +45,7 @@ def main() -> int:
         share_metrics(settings)
     open_many_files()
     uvicorn.run(
-        "serve.app:create_app",
+        "serve.app:process_app",
         factory=True,
         host=settings.host,
         port=settings.port,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -43,6 +44,7 @@ from serve.schemas.base import ErrorAnswer
 from serve.settings import GatewaySettings
 
 SWITCH_SECONDS = 0.0005  # longest that another thread keeps a stream from the interpreter; Python's: 0.005
+YOUNG_OBJECTS = 7000  # after so many new ones the collector looks at them; Python's 700 are a few chats
 ROUTERS = (
     chat,
     comparisons,
@@ -63,8 +65,26 @@ ROUTERS = (
 )
 
 
-def create_app(settings: GatewaySettings | None = None, stores: Stores | None = None) -> FastAPI:
-    """The gateway as an ASGI application. ``stores`` replaces Redis in tests."""
+def process_app() -> FastAPI:
+    """The gateway of a process that has no other: what is there once it runs is there for as long, and the collector
+    need not look at it again while chats wait.
+    """
+
+    def started() -> None:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(YOUNG_OBJECTS, 10, 10)
+
+    return create_app(started=started)
+
+
+def create_app(
+    settings: GatewaySettings | None = None,
+    stores: Stores | None = None,
+    *,
+    started: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """The gateway as an ASGI application. ``stores`` replaces Redis in tests; ``started``: called when all is there."""
     settings = settings or GatewaySettings()
 
     @asynccontextmanager
@@ -78,6 +98,7 @@ def create_app(settings: GatewaySettings | None = None, stores: Stores | None = 
             await gateway.pool.settle()
             # Reports need scipy, which takes a second to load: now, and not under the first scrape.
             loading = asyncio.create_task(asyncio.to_thread(import_module, "feedback.statistics"))
+            loading.add_done_callback(lambda _: started())
             yield
             await loading
 

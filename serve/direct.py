@@ -7,6 +7,7 @@ too, past what a server does for heads that it does not know; all responses that
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,11 @@ class Direct:
         self._ended = False  # what tells the client so is sent
         self._left: Callable[[], object] | None = None
         self._resumed: Callable[[], object] | None = None
+
+    def future(self) -> asyncio.Future[None]:
+        """Of the loop that serves this client; to ask which one runs would cost a call of the system."""
+        loop: asyncio.AbstractEventLoop = self._protocol.loop
+        return loop.create_future()
 
     @property
     def gone(self) -> bool:

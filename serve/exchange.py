@@ -32,12 +32,13 @@ class Exchange:
     """One request and its answer. Either pulled with ``read``, or pushed into a sink after ``stream``."""
 
     __slots__ = (
-        "_connection", "_ended", "_held", "_held_bytes", "_sink", "_waiter", "asked", "at", "broken", "closed", "over",
-        "status", "unread",
+        "_connection", "_ended", "_future", "_held", "_held_bytes", "_sink", "_waiter", "asked", "at", "broken",
+        "closed", "over", "status", "unread",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
         self._connection: Connection | None = connection
+        self._future = connection.future
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._sink: Sink | None = None
@@ -165,7 +166,7 @@ class Exchange:
             self._ended()
 
     async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._future()
         try:
             await self._waiter
         finally:
@@ -181,6 +182,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, idle: Callable[[Connection], None], gone: Callable[[Connection], None]) -> None:
         self._idle, self._gone = idle, gone
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._transport: asyncio.Transport | None = None
         self._exchange: Exchange | None = None
         self._parts: list[bytes] = []
@@ -189,6 +191,12 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.on_body = self._parts.append  # called by the parser, in C, for each chunk
         self._parser = httptools.HttpResponseParser(self)
+
+    def future(self) -> asyncio.Future[None]:
+        """Of the loop in which it lives; to ask which one runs costs a call of the system, so once will do."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop.create_future()
 
     def ask(self, request: bytes) -> Exchange:
         """Send a request; its answer comes in the exchange."""

@@ -20,6 +20,7 @@ DONE = b"data: [DONE]\n\n"
 NOT_A_CHAT = (AttributeError, TypeError, ValueError)  # how reading what an engine should not send fails
 JOINED = 512  # pieces of text after which they are made one, which takes less memory
 _USAGE = b'"choices":[],'
+_USAGE_TOLD = b'"usage":{'  # bare quotes: no text says this, and this event has none
 _ERROR = b'data: {"error"'
 _RARE = (
     _USAGE,
@@ -81,6 +82,8 @@ class Rename:
         return event
 
     def _usage(self, event: bytes) -> bytes:
+        if not self._keep_usage and _USAGE_TOLD in event:
+            return b""
         body = payload(event)
         if body is None or not isinstance(body.get("usage"), dict):
             return event

@@ -97,7 +97,7 @@ class Relay:
     async def run(self, upstream: Upstream) -> None:
         """Until the reply is whole, the engine broke off or the client left."""
         self._upstream = upstream
-        self._over = asyncio.get_running_loop().create_future()
+        self._over = self._direct.future()
         if not self._record.left:
             upstream.stream(self._came, self.end)
             await self._over

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 
 from starlette.types import Message, Send
+
+from feedback.nonces import unique
 
 PLAIN = {
     "x-content-type-options": "nosniff",
@@ -17,7 +18,7 @@ PLAIN = {
 
 def answer_headers() -> dict[str, str]:
     """``PLAIN`` and the id, never the client's own; what pages need besides (CSP) is set where they are served."""
-    return {**PLAIN, "x-request-id": f"req_{secrets.token_hex(16)}"}
+    return {**PLAIN, "x-request-id": f"req_{unique(16).hex()}"}
 
 
 def lines_of(headers: Mapping[str, str]) -> bytes:

@@ -30,6 +30,9 @@ class Client:
     def slow(self) -> bool:
         return self.waiting >= self.room
 
+    def future(self) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future()
+
     def write(self, data: bytes, *, last: bool = False) -> None:
         assert not self.ended
         self.ended = last
