@@ -19,7 +19,7 @@ from serve.pulse import Counts
 OUR_FIELDS = {"input_tokens": "messages", "prompt": "messages"}  # where an engine blames what no client sent
 BROKEN = (aiohttp.ClientError, asyncio.TimeoutError, OSError)  # how a connection fails
 CONTROL = aiohttp.ClientTimeout(total=5.0)
-PROBES_AT_ONCE = 4
+PROBES_AT_ONCE = 12  # tokens asked about at once: each is a short prompt, and many share a step
 REFUSAL_BYTES = 64 * 1024
 COUNTS = (  # of vLLM's metrics: what moves while its core works
     b"vllm:generation_tokens_total",
@@ -47,6 +47,7 @@ class EngineClient:
         parts = urlsplit(url)
         self.url = url
         self._session = session
+        self._probing = asyncio.Semaphore(PROBES_AT_ONCE)
         self._headers = {"host": parts.netloc, **({"authorization": f"Bearer {key}"} if key else {})}
         self._path = parts.path
         # One of the several addresses of a name: asked by address, known by name.
@@ -113,7 +114,6 @@ class EngineClient:
         Each token is asked about by itself. All at once, by ``prompt_logprobs``, kills vLLM's engine on a CPU when a
         chat runs beside it: its LoRA code takes the prompt's states for those of the tokens to draw.
         """
-        at_once = asyncio.Semaphore(PROBES_AT_ONCE)
 
         async def one(place: int) -> float:
             asked = {
@@ -125,7 +125,7 @@ class EngineClient:
                 "logprob_token_ids": [completion[place]],
                 "return_tokens_as_token_ids": True,
             }
-            async with at_once:
+            async with self._probing:
                 body = await self._json("POST", "/v1/completions", LOADING, asked)
             told = body["choices"][0]["logprobs"]["top_logprobs"][0]
             return float(told[f"token_id:{completion[place]}"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Self
@@ -54,7 +54,7 @@ class Places:
         self._bounds, self._engines_up, self._clock = bounds, engines_up, clock
         self.in_flight = 0  # responses being made here
         self.elsewhere = 0  # and in the other gateways, as last told
-        self._held: Counter[str] = Counter()  # by key and by subject
+        self._held: dict[str, int] = {}  # by key and by subject
         self._turns: deque[object] = deque()  # who waits, the first first
         self._mean = 1.0  # seconds a chat takes
         self._full, self._full_until = 0, 0.0
@@ -66,7 +66,7 @@ class Places:
 
     def held(self, holder: str) -> int:
         """The places of a key or a subject in this process."""
-        return self._held[holder]
+        return self._held.get(holder, 0)
 
     def check_holder(
         self, holder: str, most: int, count: int, who: str, mend: str, elsewhere: int = 0
@@ -74,7 +74,7 @@ class Places:
         """Raises TooMany when the key or subject would hold more than ``most``, with what it has in other
         gateways; 0: any.
         """
-        busy = self._held[holder] + elsewhere
+        busy = self._held.get(holder, 0) + elsewhere
         if most and busy + count > most:
             raise TooMany(
                 f"{who} has {busy} chats in flight and may have {most}: wait for one to end, or raise {mend}",
@@ -120,8 +120,10 @@ class Places:
         """So many places more, or less, are held."""
         self.in_flight += count
         for holder in holders:
-            self._held[holder] += count
-            if not self._held[holder]:
+            held = self._held.get(holder, 0) + count
+            if held:
+                self._held[holder] = held
+            else:
                 del self._held[holder]
 
     def lasted(self, seconds: float) -> None:

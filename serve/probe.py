@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
@@ -11,7 +12,8 @@ from serve.plain_files import UnfitAdapter
 APPLIED = 1e-4  # nats: where the trainer saw at least this mean difference to base, the engine must too
 
 
-Told: TypeAlias = MutableMapping[tuple[tuple[int, ...], tuple[int, ...]], Sequence[float]]
+Question: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]  # tokens of a prompt and of its completion
+Told: TypeAlias = MutableMapping[Question, Sequence[float]]
 
 
 class EngineMismatch(Exception):
@@ -39,19 +41,27 @@ async def prove(
     """
     if not probes:
         raise UnfitAdapter("the manifest has no probes, so nothing can prove what it answers")
-    for number, probe in enumerate(probes):
-        prompt, completion = probe["prompt_token_ids"], probe["completion_token_ids"]
-        wanted, wanted_base = probe["logprobs"], probe["base_logprobs"]
-        key = (tuple(prompt), tuple(completion))
-        base = told.get(key) or await client.log_probabilities(base_name, prompt, completion)
-        off = mean_difference(base, wanted_base)
+    asked = [(tuple(probe["prompt_token_ids"]), tuple(probe["completion_token_ids"])) for probe in probes]
+    bases = await _answers(client, base_name, [key for key in asked if key not in told])
+    known = {**told, **bases}
+    for number, (key, probe) in enumerate(zip(asked, probes, strict=True)):
+        off = mean_difference(known[key], probe["base_logprobs"])
         if off > tolerance:
             raise EngineMismatch(f"probe {number}: the engine's base is {off:.3f} nats off the trainer's")
-        told[key] = base
-        answered = await client.log_probabilities(adapter, prompt, completion)
-        off = mean_difference(answered, wanted)
+    told.update(bases)
+    answered = await _answers(client, adapter, asked)
+    for number, (key, probe) in enumerate(zip(asked, probes, strict=True)):
+        off = mean_difference(answered[key], probe["logprobs"])
         if off > tolerance:
             raise UnfitAdapter(f"probe {number}: {off:.3f} nats off the trainer's log-probabilities")
-        taught = mean_difference(wanted, wanted_base)
-        if taught > APPLIED and mean_difference(answered, base) < taught / 10:
+        taught = mean_difference(probe["logprobs"], probe["base_logprobs"])
+        if taught > APPLIED and mean_difference(answered[key], known[key]) < taught / 10:
             raise UnfitAdapter(f"probe {number}: it answers as the base does, so it is not applied")
+
+
+async def _answers(
+    client: EngineClient, served: str, asked: Sequence[Question]
+) -> dict[Question, Sequence[float]]:
+    """Log-probabilities of each completion after its prompt, all asked side by side: the engine batches them."""
+    told = await asyncio.gather(*(client.log_probabilities(served, *question) for question in asked))
+    return dict(zip(asked, told, strict=True))

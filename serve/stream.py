@@ -16,7 +16,7 @@ from serve.chats import Chats
 from serve.direct import Direct, direct_of
 from serve.errors import ClientLeft, EngineError, Unavailable
 from serve.limits import Admitted
-from serve.middleware.headers import answer_headers, lines_of
+from serve.middleware.headers import PLAIN, lines_of, request_id
 from serve.record import CLIENT_LEFT, Record
 from serve.sse import Rename, error_event
 from serve.upstream import Upstream
@@ -26,6 +26,7 @@ HEADERS = {
     "cache-control": "no-cache",
     "x-accel-buffering": "no",
 }
+_FIXED = lines_of({**HEADERS, **PLAIN})
 
 
 class ChatStream(Response):
@@ -53,7 +54,7 @@ class ChatStream(Response):
         try:
             if direct.slow:
                 await direct.ready()
-            direct.start(lines_of({**HEADERS, **self._shown, **answer_headers()}))
+            direct.start(_FIXED + lines_of({**self._shown, **request_id()}))
             record.saw_first()
             await self._pass_on(relay)
         except (EngineError, Unavailable, ClientLeft):

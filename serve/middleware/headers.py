@@ -16,9 +16,9 @@ PLAIN = {
 }
 
 
-def answer_headers() -> dict[str, str]:
-    """``PLAIN`` and the id, never the client's own; what pages need besides (CSP) is set where they are served."""
-    return {**PLAIN, "x-request-id": f"req_{unique(16).hex()}"}
+def request_id() -> dict[str, str]:
+    """The header; never the client's own id."""
+    return {"x-request-id": f"req_{unique(16).hex()}"}
 
 
 def lines_of(headers: Mapping[str, str]) -> bytes:
@@ -27,11 +27,11 @@ def lines_of(headers: Mapping[str, str]) -> bytes:
 
 
 def heading(send: Send) -> Send:
-    """``send`` that adds them."""
+    """``send`` that adds ``PLAIN`` and the id; what pages need besides (CSP) is set where they are served."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            ours = [(name.encode(), value.encode()) for name, value in answer_headers().items()]
+            ours = [(name.encode(), value.encode()) for name, value in {**PLAIN, **request_id()}.items()]
             message["headers"] = [*message["headers"], *ours]
         await send(message)
 

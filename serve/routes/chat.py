@@ -80,11 +80,13 @@ async def _answer(gateway: Gateway, caller: Caller, request: Request, record: Re
         except BaseException:
             admitted.close()
             raise
-    finally:
+    except BaseException:
         direct.watch()
+        raise
     headers = {**admitted.headers, **debug_headers(caller, request, record)}
     if record.request.stream:
-        return ChatStream(gateway.chats, upstream, record, admitted, headers)
+        return ChatStream(gateway.chats, upstream, record, admitted, headers)  # which watches from now on
+    direct.watch()
     admitted.close()
     record.saw_first()
     try:
