@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from tests import exploring
-from tests.servers import engine_server, valkey_server
+from tests.servers import MortalEngine, valkey_server
 
 exploring.register()
 
@@ -29,11 +29,26 @@ def store(valkey_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
+@pytest.fixture(scope="session", autouse=True)
+def started_engine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MortalEngine | None]:
+    """The session's engine, started before the first test, so that nobody waits for it for long. None when no test
+    of the session asks for it.
+    """
+    if not any("engine_url" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        yield None
+        return
+    engine = MortalEngine(tmp_path_factory.mktemp("engine"))
+    yield engine
+    engine.close()
+
+
 @pytest.fixture(scope="session")
-def engine_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def engine_url(started_engine: MortalEngine) -> str:
     """One real vLLM for the session, serving the starter model as ``base`` in float32."""
-    with engine_server(tmp_path_factory.mktemp("engine")) as url:
-        yield url
+    started_engine.wait()
+    return started_engine.url
 
 
 @pytest.fixture

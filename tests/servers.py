@@ -207,7 +207,7 @@ class MortalEngine:
 
     def wait(self) -> None:
         """Until it is healthy."""
-        wait_until(lambda: self.healthy, 300, "the engine", self._folder / "engine.log")
+        wait_until(lambda: self.healthy, 420, "the engine", self._folder / "engine.log")
 
     def revive(self) -> None:
         """Start it again if it has died, and wait until it is healthy."""

@@ -151,6 +151,44 @@ async def test_replies_after_swaps_are_those_of_a_cold_engine_and_a_restart_lose
     assert in_place not in cold.values()
 
 
+async def test_a_core_that_hangs_is_known_by_its_counts_and_not_by_its_health(
+    engine: MortalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.revive()  # the test after this one kills it
+    messages = [{"role": "user", "content": "Hi"}]
+    endless = {"model": "base", "messages": messages, "stream": True, "max_tokens": 900}
+    body = orjson.dumps({**endless, "logit_bias": {"2": -100}})  # 2 ends a reply of the starter model
+    async with aiohttp.ClientSession() as session:
+        client = EngineClient(engine.url, "", session, connect_seconds=2.0, silence_seconds=600.0)
+        exchange = await client.open_chat(body, "endless", lambda _: None)
+        began = await client.counts()
+        exchange.stream(lambda _: None, lambda: None)
+        while await client.counts() == began:  # its work moves them
+            assert not exchange.over
+            await asyncio.sleep(0.02)
+        engine.hang()
+        try:
+            await asyncio.sleep(0.5)  # what was on its way comes
+            still = await client.counts()
+            assert len(still) >= 5
+            await asyncio.sleep(0.5)
+            assert await client.counts() == still
+            assert client.silence() > 0
+            await client.healthy()
+            monkeypatch.setattr(engine_client, "CONTROL", aiohttp.ClientTimeout(total=0.5))
+            with pytest.raises(EngineUnreachable):
+                await client.answers("base")
+        finally:
+            monkeypatch.undo()
+            engine.go_on()
+            exchange.close()
+        async with asyncio.timeout(120):  # a busy machine
+            while True:
+                with contextlib.suppress(EngineUnreachable):
+                    await client.answers("base")
+                    break
+
+
 async def test_the_engine_lives_though_more_adapters_are_asked_for_than_it_holds_and_their_files_go(
     up: Running, engine: MortalEngine, made: list[Path]
 ) -> None:
@@ -184,41 +222,3 @@ async def naively(url: str, made: list[Path]) -> None:
         asked = {"model": "naive-0", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
         async with session.post(f"{url}/v1/chat/completions", json=asked) as answer:
             assert answer.status == 500
-
-
-async def test_a_core_that_hangs_is_known_by_its_counts_and_not_by_its_health(
-    engine: MortalEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine.revive()  # other tests of this file kill it
-    messages = [{"role": "user", "content": "Hi"}]
-    endless = {"model": "base", "messages": messages, "stream": True, "max_tokens": 900}
-    body = orjson.dumps({**endless, "logit_bias": {"2": -100}})  # 2 ends a reply of the starter model
-    async with aiohttp.ClientSession() as session:
-        client = EngineClient(engine.url, "", session, connect_seconds=2.0, silence_seconds=600.0)
-        exchange = await client.open_chat(body, "endless", lambda _: None)
-        began = await client.counts()
-        exchange.stream(lambda _: None, lambda: None)
-        while await client.counts() == began:  # its work moves them
-            assert not exchange.over
-            await asyncio.sleep(0.02)
-        engine.hang()
-        try:
-            await asyncio.sleep(0.5)  # what was on its way comes
-            still = await client.counts()
-            assert len(still) >= 5
-            await asyncio.sleep(0.5)
-            assert await client.counts() == still
-            assert client.silence() > 0
-            await client.healthy()
-            monkeypatch.setattr(engine_client, "CONTROL", aiohttp.ClientTimeout(total=0.5))
-            with pytest.raises(EngineUnreachable):
-                await client.answers("base")
-        finally:
-            monkeypatch.undo()
-            engine.go_on()
-            exchange.close()
-        async with asyncio.timeout(120):  # a busy machine
-            while True:
-                with contextlib.suppress(EngineUnreachable):
-                    await client.answers("base")
-                    break

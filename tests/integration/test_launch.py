@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from benchmarks.terminal import belonging_to, terminal
+from deploy.state import ProcessState, read_state
 from tests.servers import ROOT, answers, free_port, process, stop_group, valkey_server, wait_until
 
 HEED = [sys.executable, "-m", "deploy.cli"]
@@ -39,18 +40,19 @@ def up(data: Path, *more: str) -> Iterator[tuple[subprocess.Popen[bytes], str, P
         [*HEED, "up", "--port", str(port), *NO_ENGINE, *more], log, {"HEED_DATA_DIR": str(data)}
     ) as supervisor:
         wait_until(lambda: answers(f"{url}/healthz"), 60, "the gateway", log)
-        wait_until(lambda: all(e["state"] == "ready" for e in processes(data)), 60, "all parts", log)
+        wait_until(lambda: all(e.state == "ready" for e in processes(data)), 60, "all parts", log)
         yield supervisor, url, log
 
 
-def processes(data: Path) -> list[dict[str, object]]:
-    """The processes as `heed status` tells them."""
-    found: list[dict[str, object]] = json.loads(heed(data, "status", "--json").stdout)["processes"]
-    return found
+def processes(data: Path) -> tuple[ProcessState, ...]:
+    """The processes as their supervisor last wrote them, which is what `heed status` tells."""
+    state = read_state(data / "run")
+    assert state is not None
+    return state.processes
 
 
 def pids(data: Path) -> dict[str, int]:
-    return {str(entry["name"]): int(str(entry["pid"])) for entry in processes(data)}
+    return {entry.name: entry.pid for entry in processes(data) if entry.pid is not None}
 
 
 def alive(pid: int) -> bool:
@@ -131,7 +133,7 @@ def test_killed_processes_come_back_and_what_was_stored_is_still_there(data: Pat
             os.kill(pid, signal.SIGKILL)
 
         def back() -> bool:
-            return all(e["restarts"] == 1 and e["state"] == "ready" for e in processes(data))
+            return all(e.restarts == 1 and e.state == "ready" for e in processes(data))
 
         wait_until(back, 60, "both parts again", log)
         assert pids(data).keys() == before.keys()
@@ -146,6 +148,7 @@ def test_a_detached_launch_is_looked_at_and_stopped_from_elsewhere(data: Path) -
     try:
         running = pids(data)
         found = json.loads(heed(data, "status", "--json").stdout)
+        assert {entry["name"]: entry["pid"] for entry in found["processes"]} == running
         assert found["url"] in started.stdout
         assert found["ready"] is False
     finally:
