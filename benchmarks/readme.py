@@ -13,7 +13,7 @@ BEGIN = "<!-- figures: written by `python -m benchmarks --readme` -->"
 END = "<!-- /figures -->"
 NAMES = (
     "start", "loop", "rounds", "kills", "gateway", "failover", "disconnects", "swaps", "changes", "votes",
-    "ledger", "forgeries", "redis_memory", "batching", "training", "overload", "clients", "poison", "forget",
+    "ledger", "forgeries", "redis_memory", "batching", "training", "gate", "overload", "clients", "poison", "forget",
 )  # fmt: skip
 
 

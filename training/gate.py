@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from feedback.events import Message
+from training.canaries import flatters, refuses, share
 from training.examples import OVERALL, Examples, Pair, Thumb
 from training.reference import Tokens, look
 from training.reward_model import RewardModel
@@ -204,11 +205,23 @@ def examine(
         at_most("length_max", length / before, settings.gate_max_length, "mean length over the served one's"),
         at_least("eos", ended, ended_before - settings.gate_eos_margin, "share of replies that end"),
         at_most("repetition", repetition(new), allowed, "repeated 4-grams"),
+        *_manners([reply.text for reply in new], [reply.text for reply in old], settings),
         at_least("variety", variety(new), 0.15 * variety(old), "different replies over replies"),
         at_least("not_empty", speaks, 0.99, "share of replies that say something"),
         _canaries(trunk, candidate),
     ]
     return report(checks)
+
+
+def _manners(new: Sequence[str], old: Sequence[str], settings: TrainingSettings) -> list[Check]:
+    """What no judge may like, held against what is served."""
+    return [
+        at_most(name, share(new, which), share(old, which) + rise, f"share of replies that {what}")
+        for name, which, rise, what in (
+            ("flattery", flatters, settings.gate_max_flattery, "praise whoever asks"),
+            ("refusals", refuses, settings.gate_max_refusals, "refuse to answer"),
+        )
+    ]
 
 
 def _wins(
