@@ -2,7 +2,8 @@
 
 An ASGI ``send`` is a coroutine, so passing a chunk on would cost a wake-up of the task that awaits the engine.
 ``wire.BoundedProtocol`` puts a ``Direct`` into each request's scope as an extension. A chat's head and end go this way
-too, past what a server does for heads that it does not know; all responses that do not stream go through ``send``.
+too, past what a server does for heads that it does not know, and so do whole answers of the short way (``lane``); all
+others go through ``send``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -53,21 +55,31 @@ class Direct:
         """Wait until the client is no longer slow, or has left."""
         await self._protocol.flow.drain()
 
-    def start(self, headers: bytes) -> None:
-        """The head of a 200 whose body streams; ``headers``: whole lines, but for those of the connection. It goes out
-        with the first piece: each write is a call of the system, and they are most of what a chat costs there.
+    def start(self, headers: bytes, status: int = 200, length: int | None = None) -> None:
+        """The head of a response; ``headers``: whole lines, but for those of the connection. Without a ``length`` its
+        body streams. It goes out with the first piece: each write is a call of the system, and they are most of what a
+        chat costs there.
         """
         cycle = self._cycle
         if cycle.disconnected:
             return
         cycle.response_started, cycle.waiting_for_100_continue = True, False
-        cycle.chunked_encoding = (
-            cycle.scope["http_version"] == "1.1"
-        )  # 1.0 knows no chunks: its body ends with it
-        ours = b"".join([b"%b: %b\r\n" % pair for pair in cycle.default_headers])
-        framing = b"transfer-encoding: chunked\r\n" if cycle.chunked_encoding else b""
-        closing = b"" if cycle.keep_alive else b"connection: close\r\n"
-        self._head = b"HTTP/1.1 200 OK\r\n%b%b%b%b\r\n" % (ours, headers, framing, closing)
+        # 1.0 knows no chunks: there a body of unknown length ends with the connection.
+        cycle.chunked_encoding = length is None and cycle.scope["http_version"] == "1.1"
+        lines = [STATUS_LINE[status], *(b"%b: %b\r\n" % pair for pair in cycle.default_headers), headers]
+        if length is not None:
+            lines.append(b"content-length: %d\r\n" % length)
+        elif cycle.chunked_encoding:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        if not cycle.keep_alive:
+            lines.append(b"connection: close\r\n")
+        self._head = b"".join(lines) + b"\r\n"
+
+    def answer(self, status: int, headers: bytes, body: bytes) -> None:
+        """A whole response that does not stream, in one write; ``headers`` as in ``start``."""
+        self.start(headers, status, len(body))
+        self._head += body
+        self.finish()
 
     def write(self, data: bytes, *, last: bool = False) -> None:
         """A piece of the body, after ``start``; ``last``: no other follows."""
@@ -121,9 +133,14 @@ class Direct:
             self._resumed()
 
 
+def known_direct(scope: Scope) -> Direct | None:
+    """The request's Direct; None under a server that is not ours."""
+    return (scope.get("extensions") or {}).get(EXTENSION)
+
+
 def direct_of(scope: Scope) -> Direct:
     """The request's Direct. Raises RuntimeError under a server that is not ours."""
-    direct: Direct | None = (scope.get("extensions") or {}).get(EXTENSION)
+    direct = known_direct(scope)
     if direct is None:
         raise RuntimeError("the gateway streams past ASGI: start it with `heed up` or `python -m serve`")
     return direct

@@ -100,7 +100,8 @@ class Writer:
             self._queue.put_nowait(_Waiting(lambda: event, future))
         except queue.Full as error:
             raise Unavailable("too much feedback is waiting", code="queue_full", retry_after=1) from error
-        self._hurry.set()
+        if not self._hurry.is_set():  # the thread looks into the queue after it has taken the hint
+            self._hurry.set()
         return await future
 
     def _run(self) -> None:

@@ -12,7 +12,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feedback.errors import HeedError
+from serve.direct import known_direct
 from serve.errors import ClientLeft, response_of, translate
+from serve.middleware.headers import PLAIN, lines_of, request_id
 
 # Given the request and its body. None: the request takes the long way.
 Endpoint: TypeAlias = Callable[[Request, bytes], Awaitable[Response | None]]
@@ -44,8 +46,18 @@ class Lane:
             response = response_of(ClientLeft("the client has left"))
         if response is None:
             await self.app(scope, _again(body, receive), send)
+        elif type(response) is Response and (direct := known_direct(scope)) is not None:
+            if direct.slow:
+                await direct.ready()
+            direct.answer(response.status_code, _lines(response), bytes(response.body))
         else:
             await response(scope, receive, send)
+
+
+def _lines(response: Response) -> bytes:
+    """Its headers, with those that every answer has."""
+    own = [b"%b: %b\r\n" % pair for pair in response.raw_headers if pair[0] != b"content-length"]
+    return b"".join(own) + lines_of({**PLAIN, **request_id()})
 
 
 async def _body(receive: Receive) -> bytes:

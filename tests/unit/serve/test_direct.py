@@ -59,8 +59,10 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(*, past: bool = False, **handlers: Handler) -> AsyncIterator[Server]:
-    made = Server(past, **handlers)
+async def serving(
+    *, past: bool = False, made: Server | None = None, **handlers: Handler
+) -> AsyncIterator[Server]:
+    made = made or Server(past, **handlers)
     config = uvicorn.Config(
         made, port=0, lifespan="off", http=BoundedProtocol, log_level="critical", loop="none"
     )
@@ -168,6 +170,32 @@ async def test_a_connection_that_is_not_kept_is_closed_after_the_body(ask: bytes
         head, _, body = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
         assert b"connection: close" in head
         assert body == (b"onetwo" if b"1.0" in ask else b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
+        writer.close()
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+async def test_a_whole_answer_is_one_write(version: bytes) -> None:
+    seen: list[Told] = []
+
+    class Answering(Server):
+        async def __call__(self, scope: Scope, _: Receive, __: Send) -> None:
+            direct = direct_of(scope)
+            seen.append(Told(direct._cycle.transport))
+            direct._cycle.transport = seen[-1]  # type: ignore[assignment]
+            direct.answer(422, b"x-of: ours\r\n", b'{"told":1}')
+
+    async with serving(made=Answering()) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write((b"GET / HTTP/" + version + b"\r\nHost: localhost\r\n\r\n") * (1 + (version == b"1.1")))
+        for _ in range(1 + (version == b"1.1")):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 422 Unprocessable")
+            assert b"\r\nx-of: ours\r\ncontent-length: 10\r\n" in head
+            assert (b"connection: close" in head) is (version == b"1.0")
+            assert await reader.readexactly(10) == b'{"told":1}'
+        if version == b"1.0":
+            assert await reader.read() == b""
+        assert [len(one.writes) for one in seen] == [1] * len(seen)
         writer.close()
 
 
