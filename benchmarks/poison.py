@@ -1,22 +1,26 @@
 """Arranged votes: how many bursts of nine kinds are found, how often honest weeks are suspected, and what is lost.
 
     python -m benchmarks.poison
-    python -m benchmarks.poison --seeds 50 --clean 600 --first 760000
+    python -m benchmarks.poison --seeds 50 --clean 600 --first 760000 --accuracy-seeds
     python -m benchmarks.poison --seeds 0 --clean 0 --accuracy-seeds 10 11 12
 
 The traffic is simulated (``benchmarks.abuse``), the search is the one of a round. A burst counts as found when at
 least half of its votes are in quarantine; a false alarm is a run without abuse in which anything is. Thresholds were
 chosen on seeds below 1000, and after a look at some from 700000, 710000, 720000 and 730000; the figures are of others.
-Accuracy is of real reward models on real batches; it takes minutes a seed, and is measured where seeds are given.
+Accuracy is of real reward models on real batches, with and without the colluders' votes beside the same honest ones:
+the differences are paired by seed.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+
+from scipy import stats
 
 from benchmarks.abuse.attacks import KINDS, attacked
 from benchmarks.abuse.poisoned import WAYS, poisoned
@@ -31,6 +35,7 @@ DESCRIPTION = (
     "arranged votes: nine kinds of bursts in simulated traffic, false alarms, and what colluders cost"
 )
 FRESH = 750_000  # the first seed of the figures
+TOWNS = range(10, 16)  # seeds of the figures of accuracy
 PREFERENCE = "polite_helpful"
 
 
@@ -57,11 +62,11 @@ def bursts(kinds: Sequence[str], seeds: int, clean: int, first: int) -> Iterator
 def run(arguments: Sequence[str]) -> list[Row]:
     """Both parts; a line for each run of the second, and a dot of progress for those of the first."""
     parser = parser_of(__doc__)
-    parser.add_argument("--seeds", type=int, default=10, help="runs of each kind")
-    parser.add_argument("--clean", type=int, default=300, help="runs without abuse")
+    parser.add_argument("--seeds", type=int, default=20, help="runs of each kind")
+    parser.add_argument("--clean", type=int, default=400, help="runs without abuse")
     parser.add_argument("--first", type=int, default=FRESH)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
-    parser.add_argument("--accuracy-seeds", type=int, nargs="*", default=[])
+    parser.add_argument("--accuracy-seeds", type=int, nargs="*", default=list(TOWNS))
     parser.add_argument("--votes", type=int, default=600)
     parser.add_argument("--threads", type=int, default=2)
     told = parser.parse_args(arguments)
@@ -131,11 +136,20 @@ def _points(rows: Sequence[Row]) -> list[Figure]:
             lines.append(
                 Figure(
                     f"points of held-out accuracy that 5 % colluding subjects cost, `{way}`",
-                    f"{statistics.mean(lost):.1f} ({', '.join(f'{one:.1f}' for one in lost)})",
-                    f"undefended {statistics.mean(open_to_all):.1f}",
+                    paired(lost),
+                    f"undefended {paired(open_to_all)}",
                 )
             )
     return lines
+
+
+def paired(points: Sequence[float]) -> str:
+    """Mean of the seeds' differences, and Student's 95 % interval of it where there are several."""
+    mean = statistics.mean(points)
+    if len(points) < 2:
+        return f"{mean:.1f}"
+    half = stats.t.ppf(0.975, len(points) - 1) * statistics.stdev(points) / math.sqrt(len(points))
+    return f"{mean:.1f} ({mean - half:.1f} to {mean + half:.1f}, {len(points)} seeds)"
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from feedback.events import Message
 from feedback.settings import StoreSettings
 from training.examples import Examples, Pair, Thumb
 from training.learning import Learned, learn
+from training.reference import Seen, look
 from training.reward_model import RewardModel, RewardReport
 from training.rollouts import Sampler
 from training.settings import TrainingSettings
@@ -130,6 +132,20 @@ class Judgement:
         self._prompts: list[Prompt] = [tuple(dict(m) for m in messages) for messages in held_out(count)]
         self._base = sampled_twice(trunk, None, self._prompts, 17)
 
+    @cached_property
+    def _seen(self) -> list[list[Seen]]:
+        """The base's look at its replies, which is the same for every reward model; by side."""
+        return [
+            look(
+                self._trunk,
+                [
+                    self._trunk.tokens(m, pair[side])
+                    for m, pair in zip(self._prompts, self._base, strict=True)
+                ],
+            )
+            for side in (0, 1)
+        ]
+
     def win_rate(self, name: str, adapter: Path | None) -> float:
         """Of the adapter over the base, ties half; a half for the base itself."""
         if adapter is None:
@@ -140,10 +156,7 @@ class Judgement:
 
     def told_apart(self, name: str, model: RewardModel) -> float:
         """Share of the base's pairs, ties left out, in which the reward model tells the better reply."""
-        sides = [
-            model.score([(m, pair[side]) for m, pair in zip(self._prompts, self._base, strict=True)]).mean
-            for side in (0, 1)
-        ]
+        sides = [model.score_seen(seen).mean for seen in self._seen]
         truth = self._points(name, *([pair[side] for pair in self._base] for side in (0, 1)))
         right = [
             float(a > b) == t

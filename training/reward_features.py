@@ -105,7 +105,8 @@ def likelihood(logprobs: Tensor) -> list[float]:
 
 def last_question(trunk: Trunk, prompt: Sequence[int]) -> str:
     """The text of the last turn before the reply; the whole prompt where a template marks no ends of turns."""
-    ends = [place for place, token in enumerate(prompt) if token in trunk.ends]
+    stops = trunk.ends
+    ends = [place for place, token in enumerate(prompt) if token in stops]
     begin, end = (ends[-2] if len(ends) > 1 else 0, ends[-1]) if ends else (0, len(prompt))
     return str(trunk.tokenizer.decode(prompt[begin:end], skip_special_tokens=True))
 

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.abuse.attacks import KINDS, attacked
 from benchmarks.abuse.traffic import DAY, DAYS, START, honest
-from benchmarks.poison import figures, is_found, searched
+from benchmarks.poison import figures, is_found, paired, searched
 from feedback.held import KINDS as NAMED
 
 
@@ -57,4 +57,10 @@ def test_figures_count_bursts_by_kind_false_alarms_by_run_and_points_by_way() ->
     found, alarms, lost = figures(rows)
     assert (found.heed, found.beside[:5]) == ("1 of 2 (rate 1/2)", "0.50%")
     assert (alarms.heed, alarms.beside) == ("1 of 2 (50.0%)", "1.000% of all honest votes")
-    assert (lost.heed, lost.beside) == ("1.0 (1.0)", "undefended 10.0")
+    assert (lost.heed, lost.beside) == ("1.0", "undefended 10.0")
+
+
+def test_points_lost_are_a_mean_of_paired_differences_with_students_interval() -> None:
+    """Of 0, 1 and 2 the deviation is 1, and Student's 97.5 % point with two degrees of freedom is 4.303."""
+    assert paired([0.0, 1.0, 2.0]) == "1.0 (-1.5 to 3.5, 3 seeds)"
+    assert paired([0.4]) == "0.4"
