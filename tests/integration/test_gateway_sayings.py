@@ -94,6 +94,25 @@ async def test_a_ranking_under_a_comparison_is_of_its_own_two_responses(up: Runn
     assert (status, body["ranking"]) == (201, [[second], [first]])
 
 
+async def test_a_ranking_with_somebody_elses_response_beside_ones_own_is_answered_as_a_forged_one(
+    up: Running,
+) -> None:
+    mine, theirs = await response_id(up, user="ann"), await response_id(up, user="bob")
+    name, *_ = await pair(up)
+    answers = [
+        await up.call("POST", "/v1/comparisons", {**said, "user": "ann"})
+        for said in (
+            {"ranking": [[mine], [theirs]]},
+            {"ranking": [[theirs, mine]]},
+            {"ranking": [[mine], [f"{mine[:-1]}{'A' if mine[-1] != 'A' else 'B'}"]]},
+            {"comparison_id": name, "preferred": 0},
+            {"comparison_id": mine, "preferred": "tie"},
+        )
+    ]
+    assert {status for status, _ in answers} == {404}
+    assert all(body == answers[0][1] for _, body in answers)
+
+
 async def test_a_ranking_over_different_prompts_is_refused(up: Running) -> None:
     ids = [
         await response_id(up, messages=[{"role": "user", "content": text}]) for text in ("one", "two", "one")

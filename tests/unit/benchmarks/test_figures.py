@@ -134,7 +134,7 @@ def test_forgeries_tell_what_got_through_and_how_far_the_times_of_refusals_are_a
     ]
     assert told(forgeries.figures(rows)) == [
         ("0 of 1000", "1 answer for all unknown ids"),
-        ("0.035", "two halves of one kind: 0.010; p50 900–905 µs, p99 1900–2000 µs"),
+        ("0.035", "by chance: 0.010; p50 900–905 µs, p99 1900–2000 µs"),
     ]
 
 
