@@ -1,4 +1,5 @@
-"""Forward and backward passes over packed conversations, under one adapter or none, spread over lanes.
+"""Forward and backward passes over packed conversations, under one adapter or none, spread over lanes, and over
+processes where several train together (``ranks``).
 
 Where ``decoder`` knows the architecture, the adapter is merged into the weights (W + scale·B·A, differentiable)
 and whole batches run in lanes. Elsewhere transformers and PEFT do the same one batch after the other.
@@ -13,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from training import ranks
 from training.decoder import Decoder, supports
 from training.packing import Packed, Tokens, pack
 from training.trunk import Trunk
@@ -40,26 +42,29 @@ class Forward:
     def over(
         self, conversations: Sequence[Tokens], work: Callable[[Packed, Pass], Told], *, states: bool = False
     ) -> list[Told]:
-        """``work`` on every packed pass, without gradients. A lane calls it: it must touch nothing shared."""
+        """``work`` on every packed pass, without gradients. A lane calls it: it must touch nothing shared, and
+        what it gives must be on the CPU.
+        """
 
         @torch.no_grad()
         def one(packed: Packed) -> Told:
             return work(packed, self._pass(packed, states=states))
 
-        return self._spread(one, self._pieces(conversations))
+        return ranks.gathered(self._spread(one, self._pieces(conversations)))
 
     def learn(
         self, conversations: Sequence[Tokens], loss_of: Callable[[Packed, Tensor], tuple[Tensor, Told]]
     ) -> list[Told]:
-        """Add the gradient of the sum of all losses to the adapter's weights.
+        """Add the gradient of the sum of all losses to the adapter's weights: of this process's share of them,
+        where there are several, for ``ranks.sum_gradients`` to add up.
 
         ``loss_of`` takes a packed batch and the log-probabilities (t,) of its reply tokens and gives a loss ()
         and whatever is to be told. Gradients are summed in the order of the batches, so that a run is the same
         on every repetition.
         """
         pieces = self._pieces(conversations)
-        if self._decoder is None:
-            return [self._learn_general(packed, loss_of) for packed in pieces]
+        if self._decoder is None or not pieces:
+            return ranks.gathered([self._learn_general(packed, loss_of) for packed in pieces])
         roots, leaves = self._decoder.leaves()
 
         @torch.enable_grad()
@@ -73,7 +78,7 @@ class Forward:
             for parts in zip(*(g for _, g in found), strict=True)
         ]
         torch.autograd.backward(roots, [part.to(root.dtype) for part, root in zip(total, roots, strict=True)])
-        return [told for told, _ in found]
+        return ranks.gathered([told for told, _ in found])
 
     def _learn_general(
         self, packed: Packed, loss_of: Callable[[Packed, Tensor], tuple[Tensor, Told]]
@@ -83,10 +88,9 @@ class Forward:
         return told
 
     def _pieces(self, conversations: Sequence[Tokens]) -> list[Packed]:
-        """Packed batches, at least one a lane."""
-        pieces = [
-            packed.to(self._trunk.device) for packed in pack(conversations, pieces=self._trunk.lanes.count)
-        ]
+        """Packed batches, the share of this process: at least one a lane where there are rows enough."""
+        packs = list(pack(conversations, pieces=self._trunk.lanes.count * ranks.size()))
+        pieces = [packed.to(self._trunk.device) for packed in packs[ranks.share(len(packs))]]
         if self._decoder is not None and pieces:
             self._decoder.reach(max(int(packed.positions.max()) for packed in pieces) + 1)
         return pieces

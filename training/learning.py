@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from feedback.events import Message
-from training import ppo, sft
+from training import ppo, ranks, sft
 from training.errors import NothingToLearn, RoundCancelled
 from training.examples import Examples
 from training.gate import GateReport, examine, knows_checks, report
@@ -169,7 +169,7 @@ def _shown(trunk: Trunk, examples: Examples) -> list[Tokens]:
 
 
 def _end_if_asked(watcher: Watcher, done: str) -> None:
-    if watcher.should_stop():
+    if ranks.agreed(ranks.is_first() and watcher.should_stop()):
         raise RoundCancelled(f"somebody asked the round to end: it ended after {done}; no adapter was made")
 
 

@@ -43,6 +43,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from feedback.events import Message
+from training import ranks
 from training.checkpoints import Checkpoints
 from training.forward import Forward
 from training.memory import give_back
@@ -249,7 +250,7 @@ class Run:
     def rollouts(self, prompts: Sequence[Sequence[Message]], kept: Checkpoints | None) -> list[Reply]:
         """Replies to this step's prompts: those that a killed run had sampled, or new ones."""
         chosen = self.chosen(prompts)
-        before = kept.rollouts(self.step) if kept is not None else None
+        before = ranks.agreed(kept.rollouts(self.step) if kept is not None else None)
         if before and [one.prompt_ids for one in before] == [self.trunk.prompt_ids(one) for one in chosen]:
             return before
         seed = self.config.seed * 104_729 + self.step
@@ -346,9 +347,8 @@ class Run:
                     continue
                 self._learn_value(batch, inside)
                 if self.step >= config.value_warmup or config.advantage == "rloo":
-                    report.clip_fraction, report.step_kl = self._learn_policy(
-                        batch, conversations, len(inside)
-                    )
+                    told = self._learn_policy(batch, conversations, len(inside))
+                    report.clip_fraction, report.step_kl = told
                     if report.step_kl > config.stop_kl:
                         return
 
@@ -376,6 +376,7 @@ class Run:
         self.optimizer.zero_grad()
         told = Forward(self.trunk, "policy").learn([batch.tokens[i] for i in conversations], loss_of)
         self._learn_supervised()
+        ranks.sum_gradients(self.weights)
         self.updates += 1
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * min(1.0, self.updates / max(1, self.config.warmup))
@@ -411,9 +412,8 @@ class Run:
         """Move β, take up the new weights, write the figures down."""
         config, report = self.config, self.report
         if self.step >= config.value_warmup:
-            self.beta = next_beta(
-                self.beta, report.kl_nats, config.target_kl, len(batch.tokens), config.horizon
-            )
+            n = len(batch.tokens)
+            self.beta = next_beta(self.beta, report.kl_nats, config.target_kl, n, config.horizon)
         report.beta = self.beta
         self.sampler.refresh("policy")
         report.write_down(sum(batch.sizes) / len(batch.sizes))
@@ -464,21 +464,21 @@ def train(
     was well within all. ``demonstrations`` are for ``config.supervised``. ``outside`` is a reward
     that is not climbed: a run gives the policy from before its peak.
     """
-    kept = Checkpoints(checkpoint) if checkpoint is not None else None
+    kept = Checkpoints(checkpoint) if checkpoint is not None and ranks.is_first() else None
     run = _taken_up(trunk, config, start, kept)
     run.demonstrations, run.outside = list(demonstrations), outside
     begun = time.monotonic() - run.report.seconds
     while not run.report.stopped:
         batch = run.collect(run.rollouts(prompts, kept), reward)
-        if run.clear():
+        if ranks.agreed(run.clear()):
             run.learn(batch)
         run.report.seconds = time.monotonic() - begun
         run.adapt(batch)
         give_back()
-        run.report.stopped = run.why_stop(should_stop)
+        run.report.stopped = ranks.agreed(run.why_stop(should_stop if ranks.is_first() else None))
         if kept is not None and (run.report.stopped or run.step % config.checkpoint_steps == 0):
             kept.save(run.step, run.state())
-        if progress is not None:
+        if progress is not None and ranks.is_first():
             done = max(run.step / config.max_steps, run.report.seconds / config.max_seconds)
             progress("ppo", min(1.0, done), run.report.curve[-1])
     run.settle()
@@ -488,7 +488,7 @@ def train(
 
 def _taken_up(trunk: Trunk, config: PPOConfig, start: Path | None, kept: Checkpoints | None) -> Run:
     """The run as its newest whole checkpoint has it. One of another version must not fail every round."""
-    for state in kept.states() if kept is not None else ():
+    for state in ranks.agreed(list(kept.states()) if kept is not None else []):
         run = Run(trunk, config, start)
         try:
             run.restore(state)

@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from feedback.events import Message
+from training import ranks
 from training.criteria import Part, heads_of, named, parts
 from training.examples import OVERALL, Examples
 from training.reference import Seen, look
@@ -232,8 +233,9 @@ def fit(
     criteria = {name: head.weights for name, head in heads.items()} if names else {}
     model = RewardModel(trunk, standard, weights, doubts, _scale(weights, train), temperature, criteria)
     report = _report(examples, heads, temperature, train, test if len(test) else train, folded)
-    model.save(out)
-    (out / "report.json").write_bytes(orjson.dumps(asdict(report)))
+    if ranks.is_first():
+        model.save(out)
+        (out / "report.json").write_bytes(orjson.dumps(asdict(report)))
     say("reward model", 1.0, {"accuracy": report.accuracy, "nll": report.nll})
     return model, report
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from feedback.events import Message
+from training import ranks
 from training.decoder import Cache, Decoder, supports
 from training.trunk import Trunk
 
@@ -64,13 +65,28 @@ class Sampler:
     ) -> list[Reply]:
         """One reply a prompt, in order. Equal prompts next to each other are read once.
 
-        The same weights, prompts, seed, slots and lanes give the same text on one machine.
+        The same weights, prompts, seed, slots and lanes give the same text on one machine; each of several
+        processes that train together samples its share, and all get all.
         """
+        mine = ranks.share(len(prompts))
+        return ranks.gathered(self._sample(prompts[mine], temperature, max_tokens, seed, slots, mine.start))
+
+    def _sample(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        temperature: float,
+        max_tokens: int,
+        seed: int,
+        slots: int,
+        first: int,
+    ) -> list[Reply]:
+        """The replies of this process, of which the first is the ``first`` of all."""
         if not prompts:
             return []
         ids = self._ids(prompts)
         if not supports(self._trunk.base.config):
-            draws = Draws(len(ids), max_tokens, temperature, seed, self._trunk.ends)
+            own = seed + first * 1_000_003
+            draws = Draws(len(ids), max_tokens, temperature, own, self._trunk.ends)
             _run_general(self._general, ids, draws, slots)
             return [self._reply(prompt, *draws.result(index)) for index, prompt in enumerate(ids)]
         self._decoder.reach(max(map(len, ids)) + max_tokens)
@@ -82,7 +98,7 @@ class Sampler:
                 part.stop - part.start,
                 max_tokens,
                 temperature,
-                seed * 1_000_003 + part.start,
+                seed * 1_000_003 + first + part.start,
                 self._trunk.ends,
             )
             self._run_slots(ids[part], draws, max(1, slots // lanes.count))

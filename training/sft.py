@@ -14,6 +14,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from training import ranks
 from training.examples import Demonstration
 from training.forward import Forward
 from training.packing import Packed, Tokens
@@ -125,6 +126,7 @@ def _step(
         [tokens for tokens, _ in examples],
         lambda packed, logprobs: (_told(examples, packed, logprobs) / count, None),
     )
+    ranks.sum_gradients(weights)
     nn.utils.clip_grad_norm_(weights, config.gradient_norm)
     optimizer.step()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from feedback.events import Message
+from training import ranks
 from training.arithmetic import native_bfloat16
 from training.lanes import Lanes
 from training.packing import Tokens
@@ -69,13 +69,14 @@ class Trunk:
         threads: int | None = None,
         device: str | None = None,
     ) -> Trunk:
-        """Read the base. ``threads``: lanes of work, all cores unless asked otherwise.
+        """Read the base. ``threads``: lanes of work, all cores unless asked otherwise; where several processes
+        train together (``ranks``) those of this one.
 
         ``dtype`` is that of the arithmetic. Unless asked otherwise it is bfloat16 autocast where that is fast:
         on a GPU, and on a CPU with instructions for it; else float32. ``device`` is the GPU where there is one.
         """
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        lanes = Lanes((threads or os.cpu_count() or 1) if place.type == "cpu" else 1)
+        place = torch.device(device or ranks.device())
+        lanes = Lanes((threads or ranks.cores()) if place.type == "cpu" else 1)
         if place.type == "cpu":
             torch.set_num_threads(1)
         tokenizer = AutoTokenizer.from_pretrained(model_path)
@@ -131,7 +132,9 @@ class Trunk:
         if start is not None:
             state = load_file(start / WEIGHTS_FILE, device=str(self.device))
             set_peft_model_state_dict(self.model, state, adapter_name=name)
-        return self.weights(name)
+        weights = self.weights(name)
+        ranks.alike(weights)
+        return weights
 
     def weights(self, name: str) -> list[nn.Parameter]:
         """The weights of one adapter, made trainable, in a fixed order."""
@@ -148,6 +151,11 @@ class Trunk:
 
     def write(self, name: str, out: Path) -> None:
         """A stock PEFT folder: ``adapter_config.json`` and ``adapter_model.safetensors``, nothing else."""
+        if ranks.is_first():
+            self._write(name, out)
+        ranks.meet()
+
+    def _write(self, name: str, out: Path) -> None:
         from safetensors.torch import save_file
 
         out.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,120 @@
+"""Two processes on gloo, started by torchrun, give the losses and weights of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from tests.unit.training import together
+from tests.unit.training.tiny import save_tiny
+from training import ranks
+from training.trunk import WEIGHTS_FILE, Trunk
+
+ROOT = Path(__file__).resolve().parents[3]
+FAMILIES: dict[str, dict[str, Any]] = {
+    "qwen3": {},  # by the decoder here
+    "llama": {"attention_bias": True, "mlp_bias": True},  # by transformers and PEFT
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    for family, settings in FAMILIES.items():
+        save_tiny(folder / family, family, **settings)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """What one process of two lanes does."""
+    out, told = tmp_path_factory.mktemp("alone"), {}
+    for model in sorted(models.iterdir()):
+        trunk = Trunk.load(str(model), dtype=torch.float32, threads=2, device="cpu")
+        told[model.name] = together.trained(trunk, out / model.name)
+    return out, told
+
+
+@pytest.fixture(scope="module")
+def two(
+    models: Path, alone: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[dict[str, Any]]]:
+    """What two processes of one lane each do, and tell. Through transformers the share decides what is drawn, so
+    there they get the replies that the one sampled.
+    """
+    out = tmp_path_factory.mktemp("two")
+    for kept in (alone[0] / "llama" / "checkpoint").glob("rollouts-*"):
+        (out / "llama" / "checkpoint").mkdir(parents=True, exist_ok=True)
+        shutil.copy(kept, out / "llama" / "checkpoint")
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run(
+        [*start, "-m", "tests.unit.training.together", str(models), str(out)],
+        check=True,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        timeout=900,
+    )
+    return out, [json.loads((out / f"{place}.json").read_text()) for place in (0, 1)]
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_two_processes_have_the_losses_of_one(
+    alone: tuple[Path, dict[str, Any]], two: tuple[Path, list[dict[str, Any]]], family: str
+) -> None:
+    one = alone[1][family]
+    assert len(one["losses"]) > 10
+    for told in (process[family] for process in two[1]):
+        assert told["losses"] == pytest.approx(one["losses"], abs=1e-5)
+        assert told["sft"] == pytest.approx(one["sft"], abs=1e-5)
+        assert told["stopped"] == one["stopped"] == "all steps done"
+        assert len(told["curve"]) == together.CONFIG.max_steps
+        for ours, theirs in zip(told["curve"], one["curve"], strict=True):
+            assert ours | {"seconds": 0} == pytest.approx(theirs | {"seconds": 0}, abs=1e-5)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("part", ["sft", "ppo"])
+def test_two_processes_write_the_adapter_of_one(
+    alone: tuple[Path, dict[str, Any]], two: tuple[Path, list[dict[str, Any]]], family: str, part: str
+) -> None:
+    ours, theirs = (load_file(out / family / part / WEIGHTS_FILE) for out in (two[0], alone[0]))
+    assert ours.keys() == theirs.keys()
+    assert max(float(weight.abs().max()) for name, weight in theirs.items() if "lora_B" in name) > 1e-3
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, atol=1e-5, rtol=0)
+
+
+def test_two_processes_are_told_of_the_same_things(two: tuple[Path, list[dict[str, Any]]]) -> None:
+    assert [told["size"] for told in two[1]] == [2, 2]
+    first, second = (told["words"] for told in two[1])
+    assert (first["share"], second["share"]) == ([0, 2], [2, 5])
+    assert (first["first"], second["first"]) == (True, False)
+    for told in (first, second):
+        assert told["gathered"] == ["a", "b", "c", "d", "e"]
+        assert told["tensors"] == [[0, 1], [2, 3], [4, 5], [10, 11], [12, 13], [14, 15]]
+        assert told["agreed"] == {"I am": 0}
+        assert told["gradients"] == [[3, 6], [5, 7], [0, 0]]  # 1 + 2 and 2 + 4; the first's alone; nobody's
+    assert [told["weights"][0] for told in (first, second)] == [[0, 0], [0, 0]]
+    assert [told["weights"][1] for told in (first, second)] == [[0, 0], [1, 1]]
+
+
+def test_one_process_has_it_all_and_its_gradients_stay_as_they_are() -> None:
+    weight = nn.Parameter(torch.ones(2))
+    with ranks.joined():
+        ranks.sum_gradients([weight])
+        ranks.meet()
+        assert weight.grad is None
+        assert (ranks.size(), ranks.place(), ranks.is_first()) == (1, 0, True)
+        assert ranks.share(7) == slice(0, 7)
+        assert ranks.gathered((1, 2)) == [1, 2]
+        assert ranks.agreed("said") == "said"

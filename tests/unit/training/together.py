@@ -1,0 +1,118 @@
+"""What each process does in the tests of several that train together; ``torchrun`` starts it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.unit.training.tiny import ask
+from training import ranks, sft
+from training.checkpoints import Checkpoints
+from training.examples import Demonstration
+from training.forward import Forward
+from training.ppo import train
+from training.ppo_config import PPOConfig
+from training.reference import Seen
+from training.trunk import Trunk
+
+# so long that a minibatch has several rows: each process has passes of its own
+PROMPTS = [
+    ask(f"{word} " * (80 // len(word))) for word in ("hello", "what", "abc", "day", "no", "yes", "1 2 3")
+]
+CONFIG = PPOConfig(
+    max_seconds=1e9,
+    max_steps=3,
+    prompts=6,
+    group=3,
+    max_tokens=6,
+    epochs=2,
+    minibatch=3,
+    learning_rate=1e-2,
+    value_warmup=1,
+    supervised=0.3,
+    stop_kl=1.0,
+    max_kl=50.0,
+    checkpoint_steps=1,
+    seed=4,
+)
+SHOWN = [Demonstration(tuple(PROMPTS[i % 7]), text) for i, text in enumerate(("zzz", "yes", "no", "abc") * 3)]
+
+
+def likes_early_letters(seen: list[Seen]) -> Tensor:
+    """−5 … −1: the share of letters from a to m."""
+    shares = [sum(4 <= token <= 16 for token in one.tokens.reply) / len(one.tokens.reply) for one in seen]
+    return 4 * torch.tensor(shares) - 5
+
+
+def trained(trunk: Trunk, work: Path) -> dict[str, Any]:
+    """Fine-tuning and PPO into ``work``; the loss of every gradient step, and PPO's curve."""
+    losses: list[float] = []
+    plain = Forward.learn
+
+    def learn(self: Forward, conversations: Any, loss_of: Any) -> list[Any]:
+        def with_loss(packed: Any, new: Tensor) -> Any:
+            loss, told = loss_of(packed, new)
+            return loss, (told, float(loss.detach()))
+
+        found = plain(self, conversations, with_loss)
+        losses.append(sum(loss for _, loss in found))
+        return [told for told, _ in found]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Forward, "learn", learn)
+        patch.setattr(Checkpoints, "_forget", lambda _: None)  # every step's replies stay
+        figures = sft.fit(trunk, SHOWN, sft.SFTConfig(epochs=2, minibatch=6), out=work / "sft")
+        report = train(
+            trunk,
+            PROMPTS,
+            likes_early_letters,
+            CONFIG,
+            start=work / "sft",
+            out=work / "ppo",
+            checkpoint=work / "checkpoint",
+            demonstrations=[trunk.tokens(one.messages, one.text) for one in SHOWN],
+            outside=likes_early_letters,
+        )
+    return {"losses": losses, "sft": figures, "curve": report.curve, "stopped": report.stopped}
+
+
+def words() -> dict[str, Any]:
+    """What this process makes of the group's words."""
+    mine = ranks.share(5)
+    weights = [nn.Parameter(torch.full((2,), float(ranks.place()))) for _ in range(3)]
+    weights[0].grad = torch.tensor([1.0, 2.0]) * (1 + ranks.place())
+    if ranks.is_first():
+        weights[1].grad = torch.tensor([5.0, 7.0])
+    ranks.sum_gradients(weights)
+    ranks.alike(weights[:1])
+    views = torch.arange(6.0).view(3, 2) + 10 * ranks.place()
+    return {
+        "share": [mine.start, mine.stop],
+        "gathered": ranks.gathered(list("abcde")[mine]),
+        "tensors": torch.stack(ranks.gathered(list(views))).tolist(),
+        "agreed": ranks.agreed({"I am": ranks.place()}),
+        "gradients": [one.grad.tolist() for one in weights if one.grad is not None],
+        "weights": [one.tolist() for one in weights],
+        "first": ranks.is_first(),
+    }
+
+
+def main() -> None:
+    """Arguments: a folder of models, one of families to train; and where results go."""
+    models, out = Path(sys.argv[1]), Path(sys.argv[2])
+    with ranks.joined():
+        told: dict[str, Any] = {"size": ranks.size(), "words": words()}
+        for model in sorted(models.iterdir()):
+            trunk = Trunk.load(str(model), dtype=torch.float32, threads=1, device="cpu")
+            told[model.name] = trained(trunk, out / model.name)
+        (out / f"{ranks.place()}.json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()
