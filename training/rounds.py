@@ -22,7 +22,9 @@ from training.batching import build
 from training.choosing import ask_raters
 from training.errors import BatchForgotten, NothingToLearn, RoundCancelled
 from training.forgotten import Forgotten
+from training.launch import learn_together
 from training.learning import Learned, learn
+from training.memory import give_back
 from training.publish import Origin, publish
 from training.quarantine import Search
 from training.reward_model import FILE, RewardModel, RewardReport
@@ -218,8 +220,7 @@ class Round:
         made = (batch.folder / "manifest.json").stat().st_mtime
         forgotten = Forgotten(self.log, subjects, min(self.started, made), (batch.folder, work))
         forgotten()
-        learned = learn(
-            trunk_of(self.settings.model_path, self.settings.training_threads),
+        learned = self._learner()(
             examples,
             Path(served.path) if served else None,
             self.settings,
@@ -235,6 +236,15 @@ class Round:
         self.status.gate(learned.verdict)
         self.registry.check(lease_of(self.alias.name), self.token)
         return self._publish(batch, learned, learned.adapter)
+
+    def _learner(self) -> Callable[..., Learned]:
+        """The worker itself, or processes beside it, which have the memory of its base meanwhile."""
+        if self.settings.training_processes > 1:
+            trunk_of.cache_clear()
+            give_back()
+            return learn_together
+        trunk = trunk_of(self.settings.model_path, self.settings.training_threads)
+        return functools.partial(learn, trunk)
 
     def _served(self) -> AdapterRecord | None:
         live = self.registry.alias(self.alias.name).live

@@ -14,6 +14,12 @@ class TrainingSettings(Thresholds, StoreSettings):
     """When a round starts, how long its parts may take, and what lets an adapter through."""
 
     training_threads: int = Field(default=0, ge=0, description="threads of a training run; 0: all cores")
+    training_processes: int = Field(
+        default=1,
+        ge=1,
+        description="processes of a training run on the worker's host, each with the whole base and, where there are "
+        "GPUs, one of its own; 1: the worker itself",
+    )
     review_stages: str = Field(default="0.1,0.5", description="shares of a canary, comma separated")
     quarantine: bool = Field(
         default=True,

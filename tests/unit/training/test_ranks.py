@@ -94,6 +94,28 @@ def test_two_processes_write_the_adapter_of_one(
         torch.testing.assert_close(ours[name], weight, atol=1e-5, rtol=0)
 
 
+def test_two_processes_that_were_killed_go_on_to_the_same_bytes(
+    two: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    assert [told["samples taken up"] for told in two[1]] == [3 * 18, 3 * 18]
+    assert (two[0] / "qwen3" / "again" / WEIGHTS_FILE).read_bytes() == (
+        two[0] / "qwen3" / "ppo" / WEIGHTS_FILE
+    ).read_bytes()
+
+
+def test_one_process_goes_on_with_what_two_began(
+    models: Path, alone: tuple[Path, dict[str, Any]], two: tuple[Path, list[dict[str, Any]]]
+) -> None:
+    trunk = Trunk.load(str(models / "qwen3"), dtype=torch.float32, threads=2, device="cpu")
+    assert together.taken_up(trunk, two[0] / "qwen3", "by one").steps == 3
+    ours, theirs = (
+        load_file(folder / WEIGHTS_FILE)
+        for folder in (two[0] / "qwen3" / "by one", alone[0] / "qwen3" / "ppo")
+    )
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, atol=1e-5, rtol=0)
+
+
 def test_two_processes_are_told_of_the_same_things(two: tuple[Path, list[dict[str, Any]]]) -> None:
     assert [told["size"] for told in two[1]] == [2, 2]
     first, second = (told["words"] for told in two[1])

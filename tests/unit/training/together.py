@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from training.checkpoints import Checkpoints
 from training.examples import Demonstration
 from training.forward import Forward
 from training.ppo import train
-from training.ppo_config import PPOConfig
+from training.ppo_config import PPOConfig, PPOReport
 from training.reference import Seen
 from training.trunk import Trunk
 
@@ -50,6 +51,31 @@ def likes_early_letters(seen: list[Seen]) -> Tensor:
     return 4 * torch.tensor(shares) - 5
 
 
+def climbed(trunk: Trunk, work: Path, checkpoint: str, out: str) -> PPOReport:
+    """PPO from the fine-tuned adapter."""
+    return train(
+        trunk,
+        PROMPTS,
+        likes_early_letters,
+        CONFIG,
+        start=work / "sft",
+        out=work / out,
+        checkpoint=work / checkpoint,
+        demonstrations=[trunk.tokens(one.messages, one.text) for one in SHOWN],
+        outside=likes_early_letters,
+    )
+
+
+def taken_up(trunk: Trunk, work: Path, out: str) -> PPOReport:
+    """The run in ``work`` as if it had been killed in its last step but one, gone on with."""
+    if ranks.is_first():
+        (work / f"{out} checkpoint").mkdir()
+        for kept in ("000001.pt", "000001.json"):
+            shutil.copy(work / "checkpoint" / kept, work / f"{out} checkpoint")
+    ranks.meet()
+    return climbed(trunk, work, f"{out} checkpoint", out)
+
+
 def trained(trunk: Trunk, work: Path) -> dict[str, Any]:
     """Fine-tuning and PPO into ``work``; the loss of every gradient step, and PPO's curve."""
     losses: list[float] = []
@@ -68,17 +94,7 @@ def trained(trunk: Trunk, work: Path) -> dict[str, Any]:
         patch.setattr(Forward, "learn", learn)
         patch.setattr(Checkpoints, "_forget", lambda _: None)  # every step's replies stay
         figures = sft.fit(trunk, SHOWN, sft.SFTConfig(epochs=2, minibatch=6), out=work / "sft")
-        report = train(
-            trunk,
-            PROMPTS,
-            likes_early_letters,
-            CONFIG,
-            start=work / "sft",
-            out=work / "ppo",
-            checkpoint=work / "checkpoint",
-            demonstrations=[trunk.tokens(one.messages, one.text) for one in SHOWN],
-            outside=likes_early_letters,
-        )
+        report = climbed(trunk, work, "checkpoint", "ppo")
     return {"losses": losses, "sft": figures, "curve": report.curve, "stopped": report.stopped}
 
 
@@ -111,6 +127,8 @@ def main() -> None:
         for model in sorted(models.iterdir()):
             trunk = Trunk.load(str(model), dtype=torch.float32, threads=1, device="cpu")
             told[model.name] = trained(trunk, out / model.name)
+            if model.name == "qwen3":
+                told["samples taken up"] = taken_up(trunk, out / model.name, "again").samples
         (out / f"{ranks.place()}.json").write_text(json.dumps(told))
 
 
