@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +20,11 @@ from training.rounds import Round
 from training.settings import TrainingSettings
 
 
-def test_it_ends_and_is_begun_anew_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = TrainingSettings(data_dir=tmp_path)
+@pytest.mark.parametrize(("processes", "learner"), [(1, "learn"), (2, "learn_together")])
+def test_it_ends_and_is_begun_anew_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int, learner: str
+) -> None:
+    settings = TrainingSettings(data_dir=tmp_path, training_processes=processes)
     registry, log = MemoryRegistry(), MemoryEventLog()
     alias = registry.put_alias(AliasRecord(name="heed"))
     archive = Archive(settings.archive_place)
@@ -34,14 +38,15 @@ def test_it_ends_and_is_begun_anew_without_them(tmp_path: Path, monkeypatch: pyt
     asked = iter([lambda: log.forget("s-goes", 4e9), lambda: None])
     seen: list[set[str]] = []
 
-    def learn(_trunk: object, examples: Any, *_: object, watcher: Any, **__: object) -> SimpleNamespace:
+    def learn(*told: Any, watcher: Any, **_: object) -> SimpleNamespace:
+        examples = told[-3]  # after the trunk, where the worker itself learns
         seen.append({thumb.subject for thumb in examples.thumbs})
         next(asked)()
         watcher.should_stop()
         return SimpleNamespace(adapter=None, verdict=SimpleNamespace(reason="too little"))
 
-    monkeypatch.setattr(rounds, "learn", learn)
-    monkeypatch.setattr(rounds, "trunk_of", lambda *_: None)
+    monkeypatch.setattr(rounds, learner, learn)
+    monkeypatch.setattr(rounds, "trunk_of", functools.cache(lambda *_: None))
     first = Round(registry, log, settings, alias, token).run()
     assert (first.verdict, seen) == ("failed", [{"s-goes", "s-stays"}])
     assert not list(settings.batches_dir.glob("*/*"))
