@@ -62,7 +62,7 @@ def two(
         check=True,
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        timeout=900,
+        timeout=500,
     )
     return out, [json.loads((out / f"{place}.json").read_text()) for place in (0, 1)]
 
