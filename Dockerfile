@@ -21,7 +21,8 @@ CMD ["python", "-m", "serve"]
 
 FROM source AS full
 COPY . .
-RUN --mount=type=cache,target=/root/.cache UV_LINK_MODE=copy bash deploy/install.sh run
+# Nothing can be compiled later: at run time the user may not write here.
+RUN --mount=type=cache,target=/root/.cache UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 bash deploy/install.sh run
 
 FROM full AS worker
 ENV TOKENIZERS_PARALLELISM=false

@@ -73,7 +73,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **program.env},
+                env={**_inherited(), **program.env},
                 start_new_session=True,
             )
         self._created = created_at(self._process.pid)
@@ -188,3 +188,10 @@ def sweep(processes: tuple[ProcessState, ...]) -> int:
             signal_group(entry.pid, signal.SIGKILL)
             swept += 1
     return swept
+
+
+def _inherited() -> dict[str, str]:
+    """Our own environment, but for what would have every start compile all it imports: half of the time until an engine
+    is up.
+    """
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

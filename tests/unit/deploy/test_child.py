@@ -46,6 +46,21 @@ def test_a_good_probe_makes_it_ready_and_a_stop_ends_it(tmp_path: Path) -> None:
     assert not psutil.pid_exists(pid)
 
 
+def test_it_keeps_what_it_compiled_whatever_this_process_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("HEED_OF_THE_TEST", "here")
+    told = tmp_path / "told"
+    say = f"open({str(told)!r}, 'w').write"
+    says = f"import os, sys; {say}(f'{{sys.dont_write_bytecode}} ' + os.environ['HEED_OF_THE_TEST'])"
+    child = Child(program(sys.executable, "-c", says), tmp_path)
+    child.start()
+    assert soon(lambda: told.exists() and told.read_text() == "False here")
+    child.ask_to_stop()
+    child.wait_stopped()
+
+
 def test_an_ended_process_is_started_again_after_a_pause_that_doubles(tmp_path: Path) -> None:
     child = Child(program(sys.executable, "-c", "pass"), tmp_path)
     child.start()
