@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import re
 from collections.abc import Iterator
 
@@ -180,15 +182,24 @@ async def test_who_scrolled_up_to_read_is_not_pulled_down(chat: Page, engine: Fa
     engine.pause = 0.01
     await say(chat, "a long one")
     await expect(chat.locator(".reply .words")).to_contain_text("Paragraph 5")
-    assert await chat.evaluate(gap) <= 1
+    await chat.wait_for_function(f"{gap} <= 1")  # words come first and the scroll after them
     await chat.mouse.move(500, 300)
     await chat.mouse.wheel(0, -200)
     await expect(chat.get_by_role("button", name="To the newest words")).to_be_visible()
-    stood = await chat.evaluate("scrollY")
+    stood = await settled(chat, "scrollY")  # a wheel's scroll takes a moment
     await expect(chat.locator(".votes")).to_have_count(1)
     assert await chat.evaluate("scrollY") == stood
     await chat.get_by_role("button", name="To the newest words").click()
-    assert await chat.evaluate(gap) <= 1
+    await chat.wait_for_function(f"{gap} <= 1")
+
+
+async def settled(chat: Page, expression: str) -> float:
+    """Its value once that has stood for a quarter of a second."""
+    values = [math.nan]
+    while len(set(values[-5:])) > 1 or len(values) < 6:
+        await asyncio.sleep(0.05)
+        values.append(await chat.evaluate(expression))
+    return values[-1]
 
 
 async def test_an_engine_that_fails_is_told_of_and_can_be_asked_again(chat: Page, engine: FakeEngine) -> None:
