@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import Pipe
 from pathlib import Path
@@ -101,11 +101,15 @@ def test_processes_that_cannot_start_are_told(
         learn_together(**asked(two_lanes, tmp_path, Watching()))
 
 
-def wait_for_the_end_of(processes: Sequence[psutil.Process]) -> None:
+def wait_for_the_end_of(processes: Collection[psutil.Process]) -> None:
     until = time.monotonic() + 120
     while [one for one in processes if lives(one)]:
         assert time.monotonic() < until, "somebody trains on"
         time.sleep(0.1)
+
+
+def children() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
 
 
 def lives(process: psutil.Process) -> bool:
@@ -120,10 +124,14 @@ class Gone(Exception):
 
 
 class Interrupting(Watching):
-    """Raises as soon as work begins, and notes who works then."""
+    """Raises as soon as work begins, and notes who works then: children that other tests keep are not of the work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._before = children()
 
     def step(self, _name: str, _fraction: float) -> None:
-        self.working = psutil.Process().children(recursive=True)
+        self.working = children() - self._before
         raise Gone
 
 
