@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feedback.columns import SCHEMA, entries_of, of_kinds, table_of, up_to, upgraded
+from feedback.columns import SCHEMA, entries_of, of_kinds, ordered, table_of, up_to, upgraded, with_text
 from feedback.errors import InvalidRecord
 from feedback.events import Event
 from feedback.protocols import Entry
@@ -53,19 +53,20 @@ def order(position: str) -> tuple[int, int]:
     return int(major), int(minor or 0)
 
 
-def _segment(entries: Sequence[Entry], data: bytes) -> Segment:
-    """Of entries in their order, at least one."""
-    positions = (entries[0].position, entries[-1].position)
+def _segment(table: Any, data: bytes) -> Segment:
+    """Of rows in their order, at least one."""
+    positions = (table.column("position")[0].as_py(), table.column("position")[-1].as_py())
     digest = hashlib.sha256(data).hexdigest()
     place = "_".join(f"{major:015d}-{minor:06d}" for major, minor in map(order, positions))
-    written = [entry.event.time for entry in entries if has_text(entry.event)]
+    times = table.column("time")
+    oldest_text = pc.min(times.filter(with_text(table))).as_py()
     return Segment(
-        f"{place}_{len(entries)}_{digest[:12]}",
-        len(entries),
+        f"{place}_{len(table)}_{digest[:12]}",
+        len(table),
         digest,
         *positions,
-        oldest=min(entry.event.time for entry in entries),
-        oldest_text=min(written, default=-1.0),
+        oldest=pc.min(times).as_py(),
+        oldest_text=-1.0 if oldest_text is None else oldest_text,
     )
 
 
@@ -82,13 +83,13 @@ class Archive:
         if not entries:
             return None
         with self._shelf.turn() as check:
-            return self._write(entries, check)
+            return self._write(table_of(entries), check)
 
-    def _write(self, entries: Sequence[Entry], check: Check) -> Segment:
-        once = {entry.position: entry for entry in entries}
-        ordered = sorted(once.values(), key=lambda entry: order(entry.position))
-        data = _parquet(ordered)
-        segment = _segment(ordered, data)
+    def _write(self, table: Any, check: Check) -> Segment:
+        """Rows in any order; of those at one position the last."""
+        table = ordered(table)
+        data = _parquet(table)
+        segment = _segment(table, data)
         self._shelf.write(f"{segment.name}.parquet", data)
         check()
         self._shelf.write(f"{segment.name}.json", orjson.dumps(asdict(segment)))
@@ -183,8 +184,7 @@ class Archive:
         gone = 0
         with self._shelf.turn() as check:
             for run in _runs(self.segments(), small, most):
-                entries = [entry for segment in run for entry in self._entries(segment)]
-                merged = self._write(entries, check)
+                merged = self._write(pa.concat_tables(map(self._read, run)), check)
                 gone += self._remove([segment for segment in run if segment.name != merged.name], check)
             self._remove_orphans(check)
         return gone
@@ -207,8 +207,7 @@ class Archive:
 
     def _holds(self, segment: Segment, subject: str) -> bool:
         """Whether its name is in a body: as the subject, or as the author of a prompt."""
-        held = self._read(segment, ["body"]).column("body")
-        return bool(pc.any(pc.match_substring(held, subject)).as_py())
+        return bool(pc.any(_naming(self._read(segment, ["body"]), subject)).as_py())
 
     def forget(self, subject: str, before: float = float("inf")) -> int:
         """Rewrite every segment that holds events of the subject from up to ``before`` (Unix seconds) without
@@ -218,7 +217,9 @@ class Archive:
         def kept(event: Event) -> Event | None:
             return None if belongs(event, subject, before) else event
 
-        return self._rewrite(lambda segment: self._holds(segment, subject), kept)
+        return self._rewrite(
+            lambda segment: self._holds(segment, subject), lambda table: _naming(table, subject), kept
+        )
 
     def retain(self, before: float, texts_before: float) -> int:
         """Drop what is older than ``before``, and the texts of what is older than ``texts_before`` (Unix seconds);
@@ -235,29 +236,37 @@ class Archive:
                 return None
             return without_text(event) if event.time < texts_before and has_text(event) else event
 
-        return self._rewrite(holds, kept)
+        return self._rewrite(
+            holds, lambda table: pc.less(table.column("time"), max(before, texts_before)), kept
+        )
 
-    def _rewrite(self, holds: Callable[[Segment], bool], keep: Callable[[Event], Event | None]) -> int:
-        """The segments that ``holds`` names, of what ``keep`` makes of their events (None: nothing)."""
+    def _rewrite(
+        self,
+        holds: Callable[[Segment], bool],
+        concerned: Callable[[Any], Any],
+        keep: Callable[[Event], Event | None],
+    ) -> int:
+        """The segments that ``holds`` names: of their rows that are ``concerned`` what ``keep`` makes of the event
+        (None: nothing), the others as they are.
+        """
         changed = 0
         if not self._shelf.names():
             return 0
         with self._shelf.turn() as check:
             for segment in filter(holds, self.segments()):
-                entries = self._entries(segment)
-                made = [(entry, keep(entry.event)) for entry in entries]
+                table = self._read(segment)
+                looked_at = concerned(table)
+                made = [(entry, keep(entry.event)) for entry in entries_of(table.filter(looked_at))]
                 other = sum(event is not entry.event for entry, event in made)
                 if other:
                     changed += other
                     kept = [Entry(entry.position, event) for entry, event in made if event is not None]
-                    if kept:
-                        self._write(kept, check)
+                    left = pa.concat_tables([table.filter(pc.invert(looked_at)), table_of(kept)])
+                    if len(left):
+                        self._write(left, check)
                     self._remove([segment], check)
             self._remove_orphans(check)
         return changed
-
-    def _entries(self, segment: Segment) -> list[Entry]:
-        return list(entries_of(self._read(segment)))
 
     def _remove(self, segments: Sequence[Segment], check: Check) -> int:
         """The manifest first: a file without one is not there."""
@@ -291,9 +300,14 @@ class Snapshot:
             yield from self.archive.tables(columns, kinds, until_position=self.until)
 
 
-def _parquet(entries: Sequence[Entry]) -> bytes:
+def _naming(table: Any, subject: str) -> Any:
+    """Which rows have the subject's name in their body, in whatever part of it."""
+    return pc.match_substring(table.column("body"), subject)
+
+
+def _parquet(table: Any) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(table_of(entries), sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd")
     data: bytes = sink.getvalue().to_pybytes()
     return data
 

@@ -7,6 +7,7 @@ either needs no JSON. Segments written before these columns existed hold whole b
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,28 @@ def up_to(table: Any, position: tuple[int, int]) -> Any:
     place = moments(table.column("position"))
     before = (place[:, 0] < position[0]) | ((place[:, 0] == position[0]) & (place[:, 1] <= position[1]))
     return table.filter(pa.array(before))
+
+
+def ordered(table: Any) -> Any:
+    """In the order of the log, of rows at one position the last, and each column as one array: the same rows make the
+    same file.
+    """
+    place = moments(table.column("position"))
+    order = np.lexsort((place[:, 1], place[:, 0]))  # keeps the order of equals
+    last = np.ones(len(order), dtype=bool)
+    last[:-1] = (place[order[1:]] != place[order[:-1]]).any(axis=1)
+    return table.take(pa.array(order[last])).combine_chunks()
+
+
+def with_text(table: Any) -> Any:
+    """Which rows hold anything that somebody wrote or was answered: ``feedback.texts.has_text`` without decoding."""
+    words = [
+        pc.not_equal(table.column("messages"), "[]"),
+        pc.not_equal(table.column("text"), ""),
+        pc.not_equal(table.column("correction"), ""),
+        pc.match_substring_regex(table.column("body"), r'[{,]"comment":"[^"]'),
+    ]
+    return reduce(pc.or_, [pc.fill_null(mask, False) for mask in words])
 
 
 def moments(positions: Any) -> Any:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from feedback.archive import Archive
-from feedback.columns import SCHEMA
+from feedback.columns import SCHEMA, entries_of
 from feedback.durable import write_durably
 from feedback.errors import InvalidRecord
 from feedback.events import Event, Vote
@@ -219,6 +221,42 @@ def test_what_a_forgotten_subject_said_later_stays(tmp_path: Path) -> None:
     archive.write([Entry(f"{n}-0", event) for n, event in enumerate(said)])
     assert archive.forget("s-gone", before=20.0) == 1
     assert ids(archive) == ["new"]
+
+
+def test_only_the_events_that_name_the_subject_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Archive(tmp_path)
+    said = [*entries(0, 40), *entries(40, 42, "s-gone"), *entries(42, 80)]
+    archive.write(said)
+    decoded = list[str]()
+
+    def noting(table: pa.Table) -> Iterator[Entry]:
+        for entry in entries_of(table):
+            decoded.append(entry.event.event_id)
+            yield entry
+
+    with monkeypatch.context() as patch:
+        patch.setattr("feedback.archive.entries_of", noting)
+        assert archive.forget("s-gone") == 2
+    assert decoded == ["r40", "r41"]
+    assert list(archive.events()) == [*said[:40], *said[42:]]
+    fresh = Archive(tmp_path / "fresh").write([*said[:40], *said[42:]])
+    assert archive.segments() == [fresh]  # the bytes too are those of an archive that never held them
+
+
+def test_a_prompt_that_the_forgotten_wrote_for_raters_goes_and_what_only_quotes_the_name_stays(
+    tmp_path: Path,
+) -> None:
+    archive = Archive(tmp_path)
+    said = [
+        response("shown", "s1", author="s-gone"),
+        vote("r1", "up", 2.0, comment="about s-gone"),
+        response("r1"),
+    ]
+    archive.write([Entry(f"{n}-0", event) for n, event in enumerate(said)])
+    assert archive.forget("s-gone") == 1
+    assert [entry.event for entry in archive.events()] == said[1:]
 
 
 def test_forgetting_in_an_archive_that_does_not_exist_is_nothing(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feedback.archive import Archive
-from feedback.columns import SCHEMA, entries_of, of_kinds, table_of, upgraded
+from feedback.columns import SCHEMA, entries_of, of_kinds, ordered, table_of, upgraded, with_text
 from feedback.events import encode, kind_of
 from feedback.protocols import Entry
+from feedback.texts import has_text
 from tests.contract.making import comparison, label, report, response, vote
 
 EVENTS = [
@@ -73,6 +74,33 @@ def test_a_prompt_and_a_text_are_kept_once() -> None:
         'é "quoted"\n\u2028',
     )
     assert set(orjson.loads(row["body"])).isdisjoint({"messages", "text"})
+
+
+def test_which_rows_hold_text_is_told_as_of_the_events() -> None:
+    quoting = [
+        vote("r2", "up", 2.0, comment='"', reasons=('"comment":"',)),
+        vote("r3", "up", 2.0, reasons=('"comment":"x',)),
+        comparison(("r5",), ("r6",), comment="c"),
+        response("r7", text=""),
+        response("r8", messages=()),
+        response("r9", messages=(), text="", sampling={"stop": ['{"comment":"x"}']}),
+    ]
+    events = [*EVENTS, *quoting]
+    told = with_text(table_of(Entry(f"{place}-0", event) for place, event in enumerate(events)))
+    assert told.to_pylist() == [has_text(event) for event in events]
+    assert sorted(set(told.to_pylist()), reverse=True) == [True, False]
+
+
+def test_rows_are_put_in_the_logs_order_and_the_last_of_a_position_stays() -> None:
+    shuffled = [Entry(position, response(name)) for position, name in [
+        ("10-0", "d"), ("9-10", "c"), ("9-2", "old"), ("9-2", "b"), ("8", "a")
+    ]]  # fmt: skip
+    one = ordered(table_of(shuffled))
+    assert one.column("event_id").to_pylist() == ["a", "b", "c", "d"]
+    in_parts = pa.concat_tables([table_of([entry]) for entry in shuffled])
+    assert ordered(in_parts).column("body").num_chunks == one.column("body").num_chunks == 1
+    assert ordered(in_parts).equals(one)
+    assert len(ordered(table_of([]))) == 0
 
 
 def test_segments_of_before_are_upgraded_when_they_are_read(tmp_path: Path) -> None:
