@@ -2,9 +2,11 @@
 
     python -m benchmarks.training --parts speed --keep
     python -m benchmarks.training --parts reward --keep
+    python -m benchmarks.training --parts memory --keep
 
 speed    samples a second of a whole step of PPO and RLOO: ``benchmarks/trainers/speed.py``
 reward   the reward model on equal votes beside RewardTrainer: ``benchmarks/trainers/reward.py``
+memory   the largest memory of PPO beside LoRA fine-tuning: ``benchmarks/trainers/memory.py``
 
 Each peer is in an environment of its own, made when it is missing. What was equal and what could not be stands
 in the module of the part.
@@ -21,11 +23,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.results import Figure, Row, commit, load, parser_of, save
-from benchmarks.trainers import reward, speed
+from benchmarks.trainers import memory, reward, speed
 from deploy.preferences import PREFERENCES
 
-DESCRIPTION = "Heed's trainers beside TRL's: samples a second, and reward models on equal votes"
-PARTS = ("speed", "reward")
+DESCRIPTION = "Heed's trainers beside TRL's: samples a second, reward models on equal votes, memory"
+PARTS = ("speed", "reward", "memory")
 NAME = "training"
 
 
@@ -68,12 +70,14 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _measured(part: str, told: argparse.Namespace, folder: Path) -> Iterator[Row]:
     """The rows of a part."""
+    work = speed.Work(
+        rounds=told.rounds, seconds=told.seconds, prompts=told.prompts, max_tokens=told.tokens,
+        threads=told.threads, only=tuple(told.only),
+    )  # fmt: skip
     if part == "speed":
-        work = speed.Work(
-            rounds=told.rounds, seconds=told.seconds, prompts=told.prompts, max_tokens=told.tokens,
-            threads=told.threads, only=tuple(told.only),
-        )  # fmt: skip
         return speed.measured(work, folder)
+    if part == "memory":
+        return memory.measured(memory.Size(), work, folder)
     trial = reward.Trial(
         preferences=tuple(told.preference), seeds=tuple(told.seed), votes=tuple(told.votes),
         rates=tuple(told.rates), held_out=told.held_out,
@@ -93,6 +97,7 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
     return [
         *speed.figures([row for row in told if row["part"] == "speed"]),
         *reward.figures([row for row in told if row["part"] == "reward"]),
+        *memory.figures([row for row in told if row["part"] == "memory"]),
     ]
 
 

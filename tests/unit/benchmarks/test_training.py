@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import training
 from benchmarks.results import Row
-from benchmarks.trainers import children, speed
+from benchmarks.trainers import children, memory, speed
 from benchmarks.trainers.reward import Compared, Trial, correlation, told_of, voted, without
 
 ASKED = ({"role": "user", "content": "so?"},)
@@ -80,6 +80,20 @@ def test_a_peer_stands_beside_heeds_trainer_of_the_same_algorithm_round_by_round
     (line,) = speed.figures(rows)
     assert line.heed == "64.0"
     assert line.beside == "TRL 1.12 PPO 12.0 (of 30 tokens): 6.0 times as fast, 4.0 to 8.0 by round; bar 5"
+
+
+# --- memory ---------------------------------------------------------------------------------------------------
+
+
+def test_ppos_memory_stands_beside_that_of_each_other_trainer() -> None:
+    of = {"part": "memory", "parameters": 92_400_000}
+    peaks = {"heed-sft": 2000, "trl-sft": 4000, "heed-ppo": 2400, "trl-ppo": 9600}
+    (line,) = memory.figures([{**of, "who": who, "peak_mb": peak} for who, peak in peaks.items()])
+    assert line.what.startswith("largest memory of a PPO step, 92 million parameters")
+    assert line.heed == "2,400 MB"
+    assert line.beside == (
+        "fine-tuning here 2,000 MB: 1.20 times; TRL's 4,000 MB: 0.60 times; TRL 1.12 PPO 9,600 MB: 0.25 times"
+    )
 
 
 # --- reward models --------------------------------------------------------------------------------------------
