@@ -93,7 +93,7 @@ class PPOConfig:
     """Share of the first step's different replies below which the run stops: one reply is taking over."""
     margin: float = 1.5
     """What a run that stops there keeps is the last policy that was so many times clear of every limit."""
-    peak_share: float = 0.9
+    peak_share: float = 1.1
     """Where the worth that another model tells has a peak on the way, the part of the way (√nats) that is kept."""
 
 

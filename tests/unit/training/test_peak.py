@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from training.peak import Curve, Trail, fitted
+from training.ppo_config import PPOConfig
 
 
 def worth(d: float, peak: float, height: float) -> float:
@@ -58,12 +59,13 @@ def walked(distances: list[float], peak: float) -> Trail:
     return trail
 
 
-def test_the_snapshot_nearest_to_nine_tenths_of_the_way_is_the_one_to_keep() -> None:
-    steps = [0.0, 0.2, 0.4, 0.6, 0.9, 1.3, 1.9, 2.5, 3.2]
+def test_the_snapshot_nearest_to_a_share_of_the_way_is_the_one_to_keep() -> None:
+    steps = [0.0, 0.2, 0.4, 0.6, 0.9, 1.3, 1.9, 2.5, 3.3]
     passed = walked(steps, 2.0)
-    assert passed.behind()  # 3.2 is over 1.4 times 2
+    assert passed.behind()  # 3.3 is over 1.6 times 2
     assert passed.best(0.9) == 6  # 1.9 of 1.8; 1.3 is farther
     assert walked(steps, 2.5).best(0.9) == 7
+    assert passed.best(1.1) == 7  # 2.5 is 1.14 times 2.2, which is 1.16 times 1.9
     assert not walked(steps, 2.5).behind()
     ahead = walked(steps, 6.0)
     assert (ahead.best(0.9), ahead.behind()) == (None, False)
@@ -83,7 +85,7 @@ def test_simulated_runs_end_within_a_twentieth_of_the_best_on_their_way(peak: fl
             trail.note(real[-1] ** 2, told, lambda d=real[-1]: [torch.tensor(d)])
             if trail.behind():
                 break
-        best = trail.best(0.9)
+        best = trail.best(PPOConfig().peak_share)
         kept = real[-1] if best is None else trail.places[best]
         top = worth(min(peak, math.sqrt(12)), peak, 1.0)
         fine += worth(kept, peak, 1.0) >= 0.95 * top
