@@ -112,6 +112,9 @@ class Thresholds(Rating):
     gate_max_refusals: float = Field(
         default=0.1, ge=0, le=1, description="rise of the share of replies that refuse to answer, at most"
     )
+    gate_max_asking_back: float = Field(
+        default=0.1, ge=0, le=1, description="rise of the share of replies that only ask back, at most"
+    )
     gate_min_length: float = Field(
         default=0.15, gt=0, description="mean length over the served one's, at least"
     )

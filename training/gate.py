@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from feedback.events import Message
-from training.canaries import flatters, refuses, share
+from training.canaries import asks_back, flatters, refuses, share
 from training.examples import OVERALL, Examples, Pair, Thumb
 from training.reference import Tokens, look
 from training.reward_model import RewardModel
@@ -220,6 +220,7 @@ def _manners(new: Sequence[str], old: Sequence[str], settings: TrainingSettings)
         for name, which, rise, what in (
             ("flattery", flatters, settings.gate_max_flattery, "praise whoever asks"),
             ("refusals", refuses, settings.gate_max_refusals, "refuse to answer"),
+            ("asking_back", asks_back, settings.gate_max_asking_back, "answer nothing and only ask back"),
         )
     ]
 
