@@ -22,7 +22,7 @@ def make(settings: TrainingSettings) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_default_queue="control",
-        task_routes={f"heed.{task}": {"queue": "training"} for task in ("round", "attend")},
+        task_routes={f"heed.{task}": {"queue": "training"} for task in ("round", "attend", "canaries")},
         broker_connection_retry_on_startup=True,
         broker_transport_options={"visibility_timeout": 3600},
         worker_hijack_root_logger=True,
@@ -36,6 +36,7 @@ def make(settings: TrainingSettings) -> Celery:
                 ("review", tick),
                 ("attend", ATTEND_SECONDS),
                 ("forget", 2 * tick),
+                ("canaries", 30 * tick),
                 ("compact", 300 * tick),
                 ("retain", 300 * tick),
             )

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from feedback.events import Message
-from training.canaries import asks_back, flatters, refuses, share
+from training.canaries import MANNERS, share
 from training.examples import OVERALL, Examples, Pair, Thumb
 from training.reference import Tokens, look
 from training.reward_model import RewardModel
@@ -87,6 +87,17 @@ def wilson_lower(won: float, n: float, z: float = 1.645) -> float:
     center = rate + z * z / (2 * n)
     half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
     return (center - half) / (1 + z * z / n)
+
+
+def rise_lower(after: float, before: float, n: int) -> float:
+    """One-sided 95 % lower bound of ``after − before``, two shares of ``n`` replies each (Newcombe 1998, method 10: it
+    takes the Wilson bounds of both, so it holds for few replies and for shares of 0 and 1). 0 when nothing was seen.
+    """
+    if n == 0:
+        return 0.0
+    down = after - wilson_lower(after * n, n)
+    up = 1 - wilson_lower((1 - before) * n, n) - before
+    return after - before - math.hypot(down, up)
 
 
 def mean_lower(values: Tensor, z: float = 1.645) -> float:
@@ -216,12 +227,13 @@ def examine(
 def _manners(new: Sequence[str], old: Sequence[str], settings: TrainingSettings) -> list[Check]:
     """What no judge may like, held against what is served."""
     return [
-        at_most(name, share(new, which), share(old, which) + rise, f"share of replies that {what}")
-        for name, which, rise, what in (
-            ("flattery", flatters, settings.gate_max_flattery, "praise whoever asks"),
-            ("refusals", refuses, settings.gate_max_refusals, "refuse to answer"),
-            ("asking_back", asks_back, settings.gate_max_asking_back, "answer nothing and only ask back"),
+        at_most(
+            canary.name,
+            share(new, canary.shows),
+            share(old, canary.shows) + canary.bar(settings),
+            f"share of replies that {canary.what}",
         )
+        for canary in MANNERS
     ]
 
 

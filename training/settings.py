@@ -31,6 +31,9 @@ class TrainingSettings(Thresholds, StoreSettings):
         ge=0,
         description="how long a round may show no progress before its process ends and gives it up; 0: for ever",
     )
+    canary_hours: float = Field(
+        default=4.0, ge=0, description="hours between the canaries' looks at what is live; 0: never"
+    )
     lease_seconds: float = Field(default=15.0, gt=1, description="how long a silent round keeps its lease")
 
     @property

@@ -28,6 +28,7 @@ from training.app import app
 from training.attempts import lease_of, rests
 from training.batch_files import drop_batches, drop_old_batches
 from training.heartbeat import heartbeat
+from training.lookouts import due
 from training.settings import TrainingSettings
 from training.silence import Silence
 from training.status import TRAINING, broke, worked
@@ -187,6 +188,31 @@ def attend() -> None:
         worked(registry, TRAINING)
     except StoreUnavailable as error:
         logger.warning("attend: %s", error)
+
+
+@app.task(name="heed.canaries")
+@tick
+def canaries(registry: Registry, _log: EventLog) -> None:
+    """A look at what is live, where it is time; never beside a round, and no round begins beside it."""
+    chosen = settings()
+    every = aliases(registry)
+    for alias in every:
+        told = registry.loop(alias.name).get("canaries") or {}
+        live = registry.adapter(alias.live) if alias.live else None
+        if not due(told, live, time.time(), chosen.canary_hours):
+            continue
+        if any(registry.held(lease_of(one.name)) for one in every):
+            return
+        silence = Silence(chosen.round_silence_seconds)
+        with heartbeat(registry, lease_of(alias.name), holder(), chosen.lease_seconds, silence) as token:
+            if token is not None:
+                from training.live_canaries import Watch  # torch: slow, so it comes under the lease
+                from training.memory import give_back
+                from training.rounds import trunk_of
+
+                trunk = trunk_of(chosen.model_path, chosen.training_threads)
+                logger.info("canaries of %s: %s", alias.name, Watch(registry, chosen, alias).look(trunk))
+                give_back()
 
 
 @app.task(name="heed.forget")

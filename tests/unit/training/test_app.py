@@ -17,6 +17,7 @@ TICKS = {
     "review": 3.0,
     "attend": ATTEND_SECONDS,
     "forget": 6.0,
+    "canaries": 90.0,
     "compact": 900.0,
     "retain": 900.0,
 }
@@ -39,7 +40,7 @@ def test_every_task_of_the_schedule_is_there_and_its_worker_does_not_keep_result
 @pytest.mark.parametrize(
     ("task", "queue"),
     [
-        ("round", "training"), ("attend", "training"), ("archive", "control"), ("consider", "control"),
+        ("round", "training"), ("attend", "training"), ("canaries", "training"), ("archive", "control"), ("consider", "control"),
         ("review", "control"), ("forget", "control"), ("compact", "control"),
         ("retain", "control"),
     ],

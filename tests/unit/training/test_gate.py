@@ -14,6 +14,7 @@ from training.gate import (
     mean_lower,
     repetition,
     report,
+    rise_lower,
     variety,
     wilson_lower,
 )
@@ -29,6 +30,15 @@ def test_wilsons_lower_bound() -> None:
     # 60 of 100 at z 1.645: centre .6 + 2.706/200, half 1.645·√(.24/100 + 2.706/40000), over 1.02706
     assert wilson_lower(60, 100) == pytest.approx(0.5177, abs=5e-4)
     assert wilson_lower(0, 0) == 0.0
+
+
+def test_the_lower_bound_of_a_rise() -> None:
+    # Wilson: at least .5177 of 60 in 100, at most .4823 of 40; .2 − √(.0823² + .0823²)
+    assert rise_lower(0.6, 0.4, 100) == pytest.approx(0.0836, abs=5e-4)
+    # three of three against none: 3/(3 + 2.706) = .5257, so 1 − √(.4743² + .4743²)
+    assert rise_lower(1.0, 0.0, 3) == pytest.approx(0.3293, abs=5e-4)
+    assert rise_lower(0.3, 0.3, 50) < 0
+    assert rise_lower(0.0, 0.0, 0) == 0.0
 
 
 def test_the_lower_bound_of_a_mean() -> None:
