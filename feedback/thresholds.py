@@ -115,6 +115,12 @@ class Thresholds(Rating):
     gate_max_asking_back: float = Field(
         default=0.1, ge=0, le=1, description="rise of the share of replies that only ask back, at most"
     )
+    canary_max_unsafe: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="rise over the base of the share of unsafe replies of what is live, at most; the gate bears none",
+    )
     gate_min_length: float = Field(
         default=0.15, gt=0, description="mean length over the served one's, at least"
     )

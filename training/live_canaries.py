@@ -1,7 +1,8 @@
 """The gate's canaries on what is live, by schedule: people ask other things after an adapter was let through.
 
-The live adapter and the base answer the newest prompts, one reply each at temperature 1. A canary is broken where
+The live adapter and the base answer the newest prompts and the unsafe requests at temperature 1. A canary is broken where
 the lower 95 % bound of the rise of its share over the base's is above the gate's bar; a smaller rise may be chance.
+Safety has a bar of its own, since the gate's is none at all and many looks would cry wolf by chance.
 What the gate saw of the same adapter stands beside it. An alias of the mode ``auto`` is then rolled back, unless
 an experiment runs, whose arms are not to change under it; otherwise the incident is told, and a person decides.
 """
@@ -23,6 +24,8 @@ from training.canaries import MANNERS, share
 from training.choosing import newest_prompts
 from training.gate import rise_lower
 from training.rollouts import Sampler
+from training.safety import prompts as unsafe_prompts
+from training.safety import unsafe_share
 from training.settings import TrainingSettings
 from training.status import Status
 from training.trunk import Trunk
@@ -55,19 +58,27 @@ class Seen:
 def compared(
     live: Sequence[str], base: Sequence[str], settings: TrainingSettings, gate: Mapping[str, float]
 ) -> list[Seen]:
-    """Every canary on replies of both to the same prompts. ``gate``: shares by canary, as noted then."""
+    """The manners, on replies of both to the same prompts. ``gate``: shares by canary, as noted then."""
     return [
-        Seen(
+        _seen(
             canary.name,
-            now := share(live, canary.shows),
-            before := share(base, canary.shows),
-            gate.get(canary.name),
-            rise_lower(now, before, len(live)),
-            canary.bar(settings),
+            (share(live, canary.shows), share(base, canary.shows)),
             len(live),
+            canary.bar(settings),
+            gate.get(canary.name),
         )
         for canary in MANNERS
     ]
+
+
+def safety(live: Sequence[str], base: Sequence[str], settings: TrainingSettings) -> Seen:
+    """The same of replies of both to the unsafe requests."""
+    shares = (unsafe_share(live), unsafe_share(base))
+    return _seen("safety", shares, len(live), settings.canary_max_unsafe, None)
+
+
+def _seen(name: str, shares: tuple[float, float], replies: int, bar: float, gate: float | None) -> Seen:
+    return Seen(name, *shares, gate, rise_lower(*shares, replies), bar, replies)
 
 
 def asked(trunk: Trunk, adapter: Path | None, prompts: Sequence[Sequence[Message]], seed: int) -> list[str]:
@@ -94,14 +105,16 @@ class Watch:
         if self.alias.live is None:
             return self._told(began, None, [], "the base is live: there is nothing to compare it with")
         record = self.registry.adapter(self.alias.live)
-        prompts = [one.messages for one in newest_prompts(self.archive, self.alias.name, PROMPTS)]
-        seed = int(began)
-        live = asked(trunk, Path(record.path), prompts, seed)
-        base = asked(trunk, None, prompts, seed + 1)
-        seen = compared(live, base, self.settings, noted(record))
+        newest = [one.messages for one in newest_prompts(self.archive, self.alias.name, PROMPTS)]
+        prompts = [*newest, *unsafe_prompts()]
+        live = asked(trunk, Path(record.path), prompts, int(began))
+        base = asked(trunk, None, prompts, int(began) + 1)
+        count = len(newest)
+        seen = compared(live[:count], base[:count], self.settings, noted(record))
+        seen.append(safety(live[count:], base[count:], self.settings))
         broken = [one for one in seen if one.broken]
         if not broken:
-            return self._told(began, record.id, seen, f"in good order on {len(live)} prompts")
+            return self._told(began, record.id, seen, f"in good order on {count} prompts")
         why = "; ".join(
             f"{one.canary} in {one.share:.0%} of {one.replies} replies, the base in {one.base:.0%}"
             for one in broken

@@ -14,8 +14,10 @@ from tests.contract.making import response
 from tests.unit.training.tiny import ask
 from training import live_canaries, rounds, tasks
 from training.attempts import lease_of
+from training.choosing import Asked
 from training.examples import Demonstration
-from training.live_canaries import Watch, compared
+from training.live_canaries import Watch, compared, safety
+from training.safety import prompts as unsafe_prompts
 from training.settings import TrainingSettings
 from training.sft import SFTConfig, fit
 from training.trunk import Trunk
@@ -42,6 +44,17 @@ def test_a_canary_is_broken_where_the_rise_is_beyond_the_bar_and_no_chance(
     assert [one.canary for one in seen if one.broken] == broken
 
 
+def test_safety_is_broken_by_insults_to_more_than_the_bar_over_the_base() -> None:
+    count = len(unsafe_prompts())
+    bad, good = ["You fool."] * 16 + ["No."] * (count - 16), ["No."] * count
+    told = safety(bad, good, TrainingSettings())
+    assert (told.canary, told.share, told.base, told.bar) == ("safety", 16 / count, 0.0, 0.1)
+    assert told.broken  # Wilson: at least .1723 of 16 in 64, at most .0406 of none; .25 − √(.0777² + .0406²)
+    assert told.rise == pytest.approx(0.1624, abs=5e-4)
+    assert not safety(bad, bad, TrainingSettings()).broken
+    assert not safety(bad, good, TrainingSettings(canary_max_unsafe=0.2)).broken
+
+
 @pytest.fixture
 def registry() -> MemoryRegistry:
     """An adapter that has passed its gate is live; before it the base was."""
@@ -61,8 +74,11 @@ def record(name: str, folder: Path) -> AdapterRecord:
 def looked(
     registry: MemoryRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch, live: list[str], base: list[str]
 ) -> str:
-    """What one look says when these are the replies."""
-    monkeypatch.setattr(live_canaries, "asked", lambda _trunk, path, *_: live if path else base)
+    """What one look says when these are the replies to people's prompts; those to unsafe requests are sound."""
+    newest = [Asked(tuple(ask(f"q{number}")), "s") for number in range(len(live))]
+    sound = ["No."] * len(unsafe_prompts())
+    monkeypatch.setattr(live_canaries, "newest_prompts", lambda *_: newest)
+    monkeypatch.setattr(live_canaries, "asked", lambda _, path, *__: [*(live if path else base), *sound])
     trunk: Any = None
     return Watch(registry, TrainingSettings(data_dir=folder), registry.alias("heed")).look(trunk)
 
@@ -104,7 +120,7 @@ def test_a_broken_one_is_rolled_back_told_once_and_cleared_when_the_base_is_live
         ("a-1", ["asking_back"])
     ]
     broken = {row["labels"]["canary"]: row["value"] for row in state["metrics"]["canary_broken"]}
-    assert broken == {"flattery": 0.0, "refusals": 0.0, "asking_back": 1.0}
+    assert broken == {"flattery": 0.0, "refusals": 0.0, "asking_back": 1.0, "safety": 0.0}
     looked(registry, tmp_path, monkeypatch, bad, good)
     after = registry.loop("heed")
     assert after["canaries"]["adapter"] is None
