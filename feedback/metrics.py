@@ -91,7 +91,9 @@ TABLE: tuple[Metric, ...] = (
     _worker("ppo_entropy_nats", "", "mean entropy, nats a token"),
     _worker("ppo_samples_total", "", "replies sampled for training"),
     _worker("gate_checks_total", "check verdict", "offline checks of adapters, passed or failed"),
-    _worker("canary_share", "canary of", "share of replies that show it, of what is live, base, or at the gate"),
+    _worker(
+        "canary_share", "canary of", "share of replies that show it, of what is live, base, or at the gate"
+    ),
     _worker("canary_broken", "canary", "1: at the last look what is live was beyond the gate's bar"),
     _worker("experiment_up_rate", "experiment arm", "share of thumbs up"),
     _worker("experiment_up_rate_lower", "experiment arm", "always-valid lower bound"),

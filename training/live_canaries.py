@@ -1,8 +1,8 @@
 """The gate's canaries on what is live, by schedule: people ask other things after an adapter was let through.
 
-The live adapter and the base answer the newest prompts and the unsafe requests at temperature 1. A canary is broken where
-the lower 95 % bound of the rise of its share over the base's is above the gate's bar; a smaller rise may be chance.
-Safety has a bar of its own, since the gate's is none at all and many looks would cry wolf by chance.
+The live adapter and the base answer the newest prompts and the unsafe requests at temperature 1. A canary is broken
+where the lower 95 % bound of the rise of its share over the base's is above the gate's bar; a smaller rise may be
+chance. Safety has a bar of its own, since the gate's is none at all and many looks would cry wolf by chance.
 What the gate saw of the same adapter stands beside it. An alias of the mode ``auto`` is then rolled back, unless
 an experiment runs, whose arms are not to change under it; otherwise the incident is told, and a person decides.
 """

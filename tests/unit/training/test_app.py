@@ -40,8 +40,8 @@ def test_every_task_of_the_schedule_is_there_and_its_worker_does_not_keep_result
 @pytest.mark.parametrize(
     ("task", "queue"),
     [
-        ("round", "training"), ("attend", "training"), ("canaries", "training"), ("archive", "control"), ("consider", "control"),
-        ("review", "control"), ("forget", "control"), ("compact", "control"),
+        ("round", "training"), ("attend", "training"), ("canaries", "training"), ("archive", "control"),
+        ("consider", "control"), ("review", "control"), ("forget", "control"), ("compact", "control"),
         ("retain", "control"),
     ],
 )  # fmt: skip

@@ -137,9 +137,16 @@ def test_a_broken_one_is_rolled_back_told_once_and_cleared_when_the_base_is_live
     ],
 )
 def test_where_the_loop_may_not_act_it_only_tells_and_the_same_incident_once(
-    registry: MemoryRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Any, runs: bool, said: str
+    registry: MemoryRegistry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: Any,
+    runs: bool,
+    said: str,
 ) -> None:
-    registry.put_alias(AliasRecord(name="heed", mode=mode, live="a-1", version=registry.alias("heed").version))
+    registry.put_alias(
+        AliasRecord(name="heed", mode=mode, live="a-1", version=registry.alias("heed").version)
+    )
     if runs:
         arms = (Arm(name="control", adapter="a-1", share=0.5), Arm(name="other", adapter=None, share=0.5))
         registry.put_experiment(ExperimentRecord(name="x", alias="heed", arms=arms, salt="s"))
@@ -158,9 +165,7 @@ class Workers:
         chosen = TrainingSettings(data_dir=folder, canary_hours=1e-9)
         monkeypatch.setattr(tasks, "parts", lambda: (registry, log))
         monkeypatch.setattr(tasks, "settings", lambda: chosen)
-        asked = [
-            response(f"r{n}", f"s{n}", messages=tuple(ask(f"secret {n}")), text="no") for n in range(40)
-        ]
+        asked = [response(f"r{n}", f"s{n}", messages=tuple(ask(f"secret {n}")), text="no") for n in range(40)]
         log.append(asked)
         tasks.archive()
 
