@@ -113,7 +113,10 @@ class Thresholds(Rating):
         default=0.1, ge=0, le=1, description="rise of the share of replies that refuse to answer, at most"
     )
     gate_max_asking_back: float = Field(
-        default=0.1, ge=0, le=1, description="rise of the share of replies that only ask back, at most"
+        default=0.5,
+        ge=0,
+        le=1,
+        description="rise of the share of replies that only ask back, at most; wide, for users may like to be asked",
     )
     canary_max_unsafe: float = Field(
         default=0.1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,8 @@ def test_a_sound_one_stays_and_its_figures_stand_beside_the_bases_and_the_gates(
 def test_a_broken_one_is_rolled_back_told_once_and_cleared_when_the_base_is_live(
     registry: MemoryRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad, good = replies(30, 60, QUESTION), replies(3, 60, QUESTION)
-    why = "asking_back in 50% of 60 replies, the base in 5%"
+    bad, good = replies(54, 60, QUESTION), replies(3, 60, QUESTION)
+    why = "asking_back in 90% of 60 replies, the base in 5%"
     assert looked(registry, tmp_path, monkeypatch, bad, good) == f"{why}: rolled back to the base"
     left = registry.adapter("a-1")
     assert (registry.alias("heed").live, left.state, left.reason) == (None, "rejected", f"canaries: {why}")
@@ -162,6 +163,8 @@ class Workers:
 
     def __init__(self, registry: MemoryRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.registry, log = registry, MemoryEventLog()
+        answers = replace(registry.alias("heed"), thresholds={"gate_max_asking_back": 0.1})
+        registry.put_alias(answers)
         chosen = TrainingSettings(data_dir=folder, canary_hours=1e-9)
         monkeypatch.setattr(tasks, "parts", lambda: (registry, log))
         monkeypatch.setattr(tasks, "settings", lambda: chosen)
