@@ -1,7 +1,7 @@
 """Environments of packages that only a few tests want, over those of the main environment.
 
 One holds only what the main environment does not (see ``deploy/lock.sh``), so it is made in seconds, and anew when its
-lock changes.
+lock changes or the main environment has moved.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def made(home: Path, lock: Path, *instead: str) -> Path:
     Raises CalledProcessError when it cannot be made.
     """
     python, stamp = home / "bin" / "python", home / "stamp"
-    locked = hashlib.sha256(lock.read_bytes() + " ".join(instead).encode()).hexdigest()
+    below = [os.path.realpath(folder) for folder in site.getsitepackages()]
+    locked = hashlib.sha256(lock.read_bytes() + " ".join([*instead, *below]).encode()).hexdigest()
     if not stamp.exists() or stamp.read_text() != locked:
         shutil.rmtree(home, ignore_errors=True)
         uv = str(ROOT / ".venv" / "bin" / "uv")
@@ -33,7 +34,7 @@ def made(home: Path, lock: Path, *instead: str) -> Path:
         if instead:
             _do([*install, *instead])
         (own,) = home.glob("lib/python*/site-packages")
-        (own / "main.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+        (own / "main.pth").write_text("\n".join(below) + "\n")
         stamp.write_text(locked)
     return python
 
