@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings
 # Module and class of each process's settings; they import without the process's own parts.
 CLASSES = (
     ("feedback.settings", "StoreSettings", "all"),
+    ("feedback.settings", "EngineSettings", "gateway, worker"),
     ("serve.settings", "GatewaySettings", "gateway"),
     ("training.settings", "TrainingSettings", "worker"),
     ("deploy.settings", "LaunchSettings", "launch"),
@@ -25,7 +26,7 @@ class Row:
     name: str  # HEED_…
     type: str
     default: str
-    process: str  # all | gateway | worker | launch
+    process: str  # all | gateway | worker | launch, or several
     description: str
 
 

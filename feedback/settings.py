@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -118,3 +118,28 @@ class StoreSettings(BaseSettings):
             return str(Path(__file__).resolve().parent.parent / "deploy" / "starter")
         local = Path(self.model).expanduser()
         return str(local.absolute()) if local.exists() else self.model
+
+
+class EngineSettings(StoreSettings):
+    """Where the engines are and what they hold: asked by gateways, and by workers for rollouts."""
+
+    engine_urls: str = Field(
+        default="http://127.0.0.1:8000",
+        description="comma separated; the engines are named engine-0, engine-1, … in this order",
+    )
+    engine_key: SecretStr = Field(default=SecretStr(""), description="sent to the engines as bearer token")
+    engine_adapters_dir: Path | None = Field(
+        default=None, description="where the engines see the adapters folder; absent: same path as here"
+    )
+    adapter_slots: int = Field(default=16, ge=2, description="the engines' --max-cpu-loras; one is kept free")
+
+    @cached_property
+    def engines(self) -> dict[str, str]:
+        """Engine name → URL without a slash at its end."""
+        urls = [url.strip().rstrip("/") for url in self.engine_urls.split(",") if url.strip()]
+        return {f"engine-{index}": url for index, url in enumerate(urls)}
+
+    @property
+    def adapters_seen_at(self) -> Path:
+        """The adapters folder, as the engines see it."""
+        return self.engine_adapters_dir or self.adapters_dir

@@ -2,6 +2,9 @@
 
 What an engine lists it holds in memory, and it reads files at no other time than when it is told to load: then
 nobody who deletes a folder can make it read what is gone, of which vLLM's engine dies.
+
+An engine may hold what no registry knows: training's rollouts have an adapter of their own there for a while. Such a
+stranger has its place, and so much less is wanted on the engine.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from serve.adapter_slots import first_to_go
 from serve.adapter_uses import Uses
@@ -58,6 +61,11 @@ def held(engine: Engine) -> set[str]:
     return {name for name, card in engine.loaded.items() if card.get("parent")}
 
 
+def strangers(engine: Engine, table: RouteTable) -> set[str]:
+    """Those of them that no gateway loads."""
+    return held(engine) - table.adapters.keys()
+
+
 class Slots:
     """The places for adapters on the engines of a pool."""
 
@@ -67,13 +75,15 @@ class Slots:
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._in_memory: dict[str, int] = {}  # engine → adapters it may have in memory, listed or not
 
-    async def load(self, engine: Engine, adapter: str, table: RouteTable, want: Collection[str]) -> bool:
+    async def load(self, engine: Engine, adapter: str, table: RouteTable, want: Sequence[str]) -> bool:
         """Load the adapter, verified by the caller, in the place of the least recently used one where none is
-        free. False when every place is wanted or in use. Raises EngineError.
+        free; ``want`` is what else should stay, most needed first. False when every place is wanted or in use. Raises
+        EngineError.
         """
-        folder = str((self._settings.engine_adapters_dir or self._settings.adapters_dir) / adapter)
+        folder = str(self._settings.adapters_seen_at / adapter)
         async with self._turns[engine.name]:
             engine.loaded = await engine.client.models()
+            self.look_at(engine, table)
             if engine.loaded.get(adapter, {}).get("root") == folder:
                 return True
             if not await self._make_place(engine, adapter, table, want):
@@ -90,15 +100,19 @@ class Slots:
             async with self._turns[engine.name]:
                 await unload(engine, adapter)
 
+    def look_at(self, engine: Engine, table: RouteTable) -> None:
+        """Whoever loads strangers fills the engine's memory unseen: it counts as full."""
+        if strangers(engine, table):
+            self._in_memory[engine.name] = self._settings.adapter_slots
+
     def forget(self, names: Collection[str]) -> None:
         """Forget all engines but those of these names."""
         for gone in self._in_memory.keys() - set(names):
             self._in_memory.pop(gone)
             self._turns.pop(gone, None)
 
-    async def _make_place(
-        self, engine: Engine, adapter: str, table: RouteTable, want: Collection[str]
-    ) -> bool:
+    async def _make_place(self, engine: Engine, adapter: str, table: RouteTable, want: Sequence[str]) -> bool:
+        want = want[: max(0, self.places - len(strangers(engine, table)))]
         if len(held(engine) - {adapter}) < self.places:
             return True
         await self._uses.share()

@@ -155,6 +155,7 @@ class Keeper:
             if not held(engine):
                 self._told[engine.name] = {}  # it may have been started anew
             table, want = self._snapshot.table, self._wanted()
+            self.slots.look_at(engine, table)
             unfit = held(engine) & self._unfit.keys()
             for adapter in {*leaving(table, held(engine) | engine.ready, want, self._uses.last), *unfit}:
                 await self.slots.drop(engine, adapter)

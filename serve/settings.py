@@ -7,12 +7,12 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 
-from feedback.settings import StoreSettings
+from feedback.settings import EngineSettings
 from feedback.thresholds import Rating
 from serve.pulse import PATIENCE_SECONDS
 
 
-class GatewaySettings(Rating, StoreSettings):
+class GatewaySettings(Rating, EngineSettings):
     """Where the gateway listens, which engines it asks, and its bounds."""
 
     host: str = Field(default="127.0.0.1", description="address to listen on; others need a key configured")
@@ -27,16 +27,8 @@ class GatewaySettings(Rating, StoreSettings):
         description="a proxy in front sets X-Forwarded-Proto, and over https the page's cookie is Secure",
     )
 
-    engine_urls: str = Field(
-        default="http://127.0.0.1:8000",
-        description="comma separated; the engines are named engine-0, engine-1, … in this order",
-    )
-    engine_key: SecretStr = Field(default=SecretStr(""), description="sent to the engines as bearer token")
     engine_base_name: str = Field(
         default="base", description="the engines' --served-model-name of the base model"
-    )
-    engine_adapters_dir: Path | None = Field(
-        default=None, description="where the engines see the adapters folder; absent: same path as here"
     )
     engine_health_seconds: float = Field(default=0.5, gt=0, description="pause between health checks")
     engine_connect_seconds: float = Field(default=2.0, gt=0, description="longest wait for a connection")
@@ -112,7 +104,6 @@ class GatewaySettings(Rating, StoreSettings):
         description="the registry and the file of signing keys are re-read at least this often",
     )
 
-    adapter_slots: int = Field(default=16, ge=2, description="the engines' --max-cpu-loras; one is kept free")
     adapter_rank_cap: int = Field(default=16, ge=1, description="the engines' --max-lora-rank")
     adapter_wait_seconds: float = Field(
         default=5.0, ge=0, description="longest a chat waits for an adapter that has to be loaded first"
@@ -142,12 +133,6 @@ class GatewaySettings(Rating, StoreSettings):
         default=True, description="/metrics needs no key; it names adapters and counts, never a user"
     )
     docs: bool = Field(default=True, description="serve /docs and /openapi.json")
-
-    @cached_property
-    def engines(self) -> dict[str, str]:
-        """Engine name → URL without a slash at its end."""
-        urls = [url.strip().rstrip("/") for url in self.engine_urls.split(",") if url.strip()]
-        return {f"engine-{index}": url for index, url in enumerate(urls)}
 
     @cached_property
     def import_folders(self) -> tuple[Path, ...]:

@@ -102,6 +102,21 @@ async def test_the_least_recently_used_makes_room(up: Running, fake: Counting) -
     assert set(fake.adapters) == {NAMES[1], NAMES[2], NAMES[7]}
 
 
+async def test_what_training_loads_for_its_rollouts_has_a_place_and_keeps_none_from_what_is_needed(
+    up: Running, fake: Counting
+) -> None:
+    fake.adapters["rollout-1"] = "/data/adapters/.rollout-1"
+    for name in (NAMES[0], NAMES[1]):
+        assert await answered(up, name) == (200, name)
+        assert "rollout-1" in fake.adapters
+        assert len(fake.adapters) == PLACES
+    loads = len(fake.loads)
+    await asyncio.sleep(1.0)
+    assert len(fake.loads) == loads  # what is wanted besides is not fought for
+    del fake.adapters["rollout-1"]
+    await until(lambda: len(up.gateway.pool.engines[0].ready) == PLACES)
+
+
 async def test_what_streams_is_not_unloaded_and_who_asks_then_is_told_to_come_again(
     settings: dict[str, Any], fake: Counting
 ) -> None:
