@@ -3,6 +3,7 @@
 HeedError
 ├── BatchDiffers       a batch is not made again from its archive
 ├── BatchForgotten     somebody in a batch asked to be forgotten while it was learnt from
+├── EngineFailed       an engine is away, hangs, or answers what it was not asked
 ├── NothingToLearn     a batch has too little to fit a reward model on
 └── RoundCancelled     somebody asked the round to end
 """
@@ -24,6 +25,14 @@ class BatchDiffers(HeedError):
 
 class BatchForgotten(HeedError):
     """Somebody in the batch asked to be forgotten: the round is begun anew, on a batch without them."""
+
+
+class EngineFailed(HeedError):
+    """An engine could not be reached, was silent for too long, or answered what it was not asked, or ``status``."""
+
+    def __init__(self, what: str, status: int | None = None) -> None:
+        super().__init__(what)
+        self.status = status
 
 
 class NothingToLearn(HeedError):

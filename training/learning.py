@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from feedback.events import Message
 from training import ppo, ranks, sft
+from training.engine_rollouts import rollouts
 from training.errors import NothingToLearn, RoundCancelled
 from training.examples import Examples
 from training.gate import GateReport, examine, knows_checks, report
@@ -141,21 +142,24 @@ def _policy(
         max_steps=settings.ppo_steps,
         supervised=settings.ppo_supervised,
         max_base_kl=settings.gate_max_kl,
+        correct=settings.rollouts != "process",
     )
     watcher.step("ppo", 0.0)
-    run = ppo.train(
-        trunk,
-        [list(prompt) for prompt in examples.prompts],
-        ppo.pessimistic(model, config.pessimism),
-        config,
-        start=start,
-        out=work / "adapter",
-        checkpoint=work / "ppo",
-        demonstrations=_shown(trunk, examples) if config.supervised else (),
-        outside=ppo.pessimistic(judge, 0.0),
-        progress=watcher.progress,
-        should_stop=watcher.should_stop,
-    )
+    with rollouts(trunk, settings) as sampler:
+        run = ppo.train(
+            trunk,
+            [list(prompt) for prompt in examples.prompts],
+            ppo.pessimistic(model, config.pessimism),
+            config,
+            start=start,
+            out=work / "adapter",
+            sampler=sampler,
+            checkpoint=work / "ppo",
+            demonstrations=_shown(trunk, examples) if config.supervised else (),
+            outside=ppo.pessimistic(judge, 0.0),
+            progress=watcher.progress,
+            should_stop=watcher.should_stop,
+        )
     if run.stopped == ppo.ASKED:
         raise RoundCancelled(_what_was_done(run, config))
     told = {key: value for key, value in asdict(run).items() if key != "curve"}

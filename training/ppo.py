@@ -52,7 +52,7 @@ from training.peak import Trail
 from training.ppo_config import PPOConfig, PPOReport
 from training.reference import look
 from training.reward_model import Progress, Reward, pessimistic
-from training.rollouts import Reply, Sampler
+from training.rollouts import Reply, Rollouts, Sampler
 from training.trunk import Trunk
 
 __all__ = ["Batch", "PPOConfig", "PPOReport", "Reward", "Run", "pessimistic", "train"]
@@ -169,7 +169,9 @@ class Value(nn.Module):
 class Run:
     """One run: weights, optimisers, controller, position; all of it is in a checkpoint."""
 
-    def __init__(self, trunk: Trunk, config: PPOConfig, start: Path | None) -> None:
+    def __init__(
+        self, trunk: Trunk, config: PPOConfig, start: Path | None, sampler: Rollouts | None = None
+    ) -> None:
         self.trunk, self.config = trunk, config
         torch.manual_seed(config.seed)
         self.weights = trunk.add("policy", start)
@@ -178,7 +180,7 @@ class Run:
             self.anchor = "anchor"
             trunk.add(self.anchor, start)
             trunk.weights("policy")
-        self.sampler = Sampler(trunk)
+        self.sampler = sampler or Sampler(trunk)
         self.sampler.refresh("policy")
         self.value = Value(2 * trunk.hidden)
         self.demonstrations: list[Tokens] = []
@@ -186,7 +188,7 @@ class Run:
         self.trail = Trail()
         self.optimizer = torch.optim.AdamW(self.weights, lr=config.learning_rate, eps=1e-5, weight_decay=0.0)
         self.value_optimizer = torch.optim.AdamW(
-            self.value.parameters(), lr=config.value_learning_rate, eps=1e-5
+            self.value.parameters(), config.value_learning_rate, eps=1e-5
         )
         self.beta, self.step, self.updates = config.beta, 0, 0
         self.kept = self.snapshot()
@@ -412,8 +414,9 @@ class Run:
         """Move β, take up the new weights, write the figures down."""
         config, report = self.config, self.report
         if self.step >= config.value_warmup:
-            n = len(batch.tokens)
-            self.beta = next_beta(self.beta, report.kl_nats, config.target_kl, n, config.horizon)
+            self.beta = next_beta(
+                self.beta, report.kl_nats, config.target_kl, len(batch.tokens), config.horizon
+            )
         report.beta = self.beta
         self.sampler.refresh("policy")
         report.write_down(sum(batch.sizes) / len(batch.sizes))
@@ -452,6 +455,7 @@ def train(
     start: Path | None = None,
     out: Path,
     checkpoint: Path | None = None,
+    sampler: Rollouts | None = None,
     demonstrations: Sequence[Tokens] = (),
     outside: Reward | None = None,
     progress: Progress | None = None,
@@ -460,12 +464,12 @@ def train(
     """Train from ``start`` (None: the base) and write a stock PEFT folder to ``out``.
 
     ``checkpoint`` is a folder: where it holds a run, that is continued, to the same bytes as long as steps and
-    not seconds end it; what cannot be read is left aside. A run that reaches a limit keeps the last policy that
-    was well within all. ``demonstrations`` are for ``config.supervised``. ``outside`` is a reward
-    that is not climbed: a run gives the policy from before its peak.
+    not seconds end it; what cannot be read is left aside. ``sampler`` says the replies; None: this process. A run
+    that reaches a limit keeps the last policy that was well within all. ``demonstrations`` are for
+    ``config.supervised``. ``outside`` is a reward that is not climbed: a run gives the policy from before its peak.
     """
     kept = Checkpoints(checkpoint) if checkpoint is not None and ranks.is_first() else None
-    run = _taken_up(trunk, config, start, kept)
+    run = _taken_up(lambda: Run(trunk, config, start, sampler), kept)
     run.demonstrations, run.outside = list(demonstrations), outside
     begun = time.monotonic() - run.report.seconds
     while not run.report.stopped:
@@ -486,10 +490,10 @@ def train(
     return run.report
 
 
-def _taken_up(trunk: Trunk, config: PPOConfig, start: Path | None, kept: Checkpoints | None) -> Run:
+def _taken_up(begin: Callable[[], Run], kept: Checkpoints | None) -> Run:
     """The run as its newest whole checkpoint has it. One of another version must not fail every round."""
     for state in ranks.agreed(list(kept.states()) if kept is not None else []):
-        run = Run(trunk, config, start)
+        run = begin()
         try:
             run.restore(state)
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
@@ -497,4 +501,4 @@ def _taken_up(trunk: Trunk, config: PPOConfig, start: Path | None, kept: Checkpo
             continue
         logger.info("PPO goes on after step %d, from its checkpoint", run.step)
         return run
-    return Run(trunk, config, start)
+    return begin()

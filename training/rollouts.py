@@ -10,7 +10,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -33,6 +33,25 @@ class Reply:
     token_ids: tuple[int, ...]  # the end token included when there is one
     logprobs: tuple[float, ...]  # natural log, at the sampling temperature, one per token
     finish_reason: str  # "stop" or "length"
+
+
+class Rollouts(Protocol):
+    """Whoever samples a policy's replies; each of several processes that train together calls it alike."""
+
+    def refresh(self, name: str) -> None:
+        """Take up the trunk's adapter ``name`` as it is now."""
+        ...
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        *,
+        temperature: float = 1.0,
+        max_tokens: int = 80,
+        seed: int = 0,
+    ) -> list[Reply]:
+        """One reply a prompt, in order."""
+        ...
 
 
 class Sampler:
@@ -88,7 +107,7 @@ class Sampler:
             own = seed + first * 1_000_003
             draws = Draws(len(ids), max_tokens, temperature, own, self._trunk.ends)
             _run_general(self._general, ids, draws, slots)
-            return [self._reply(prompt, *draws.result(index)) for index, prompt in enumerate(ids)]
+            return [reply_of(self._trunk, prompt, *draws.result(index)) for index, prompt in enumerate(ids)]
         self._decoder.reach(max(map(len, ids)) + max_tokens)
         lanes = self._trunk.lanes
 
@@ -102,7 +121,9 @@ class Sampler:
                 self._trunk.ends,
             )
             self._run_slots(ids[part], draws, max(1, slots // lanes.count))
-            return [self._reply(prompt, *draws.result(index)) for index, prompt in enumerate(ids[part])]
+            return [
+                reply_of(self._trunk, prompt, *draws.result(index)) for index, prompt in enumerate(ids[part])
+            ]
 
         return [reply for part in lanes.map(lane, lanes.split(len(ids))) for reply in part]
 
@@ -112,10 +133,6 @@ class Sampler:
             same = index > 0 and prompts[index - 1] is messages
             found.append(found[-1] if same else self._trunk.prompt_ids(messages))
         return found
-
-    def _reply(self, prompt: tuple[int, ...], tokens: list[int], logprobs: list[float], ended: bool) -> Reply:
-        text = self._trunk.tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=True)
-        return Reply(text, prompt, tuple(tokens), tuple(logprobs), "stop" if ended else "length")
 
     def _run_slots(self, ids: list[tuple[int, ...]], draws: Draws, slots: int) -> None:
         """Longest prompts first, so that the slots hold conversations of like length."""
@@ -156,6 +173,14 @@ class Sampler:
         logits = self._decoder.prefill(cache, unique, [slots[places[prompt]] for prompt in unique])
         of = {prompt: row for row, prompt in enumerate(unique)}
         return logits[[of[prompt] for prompt in prompts]]
+
+
+def reply_of(
+    trunk: Trunk, prompt: tuple[int, ...], tokens: list[int], logprobs: list[float], ended: bool
+) -> Reply:
+    """The reply that these tokens are; the last of one that ``ended`` is no text."""
+    text = trunk.tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=True)
+    return Reply(text, prompt, tuple(tokens), tuple(logprobs), "stop" if ended else "length")
 
 
 class Draws:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import Field
 
-from feedback.settings import StoreSettings
+from feedback.settings import EngineSettings
 from feedback.thresholds import Thresholds
 
 
-class TrainingSettings(Thresholds, StoreSettings):
+class TrainingSettings(Thresholds, EngineSettings):
     """When a round starts, how long its parts may take, and what lets an adapter through."""
 
     training_threads: int = Field(default=0, ge=0, description="threads of a training run; 0: all cores")
@@ -19,6 +20,16 @@ class TrainingSettings(Thresholds, StoreSettings):
         ge=1,
         description="processes of a training run on the worker's host, each with the whole base and, where there are "
         "GPUs, one of its own; 1: the worker itself",
+    )
+    rollouts: Literal["process", "engine", "auto"] = Field(
+        default="process",
+        description="who samples PPO's replies: the training process, the engines beside users' chats, or whichever "
+        "was faster in the first two steps of a round",
+    )
+    rollouts_at_once: int = Field(
+        default=64,
+        ge=1,
+        description="replies that a round asks of an engine at once; half its --max-num-seqs leaves users the rest",
     )
     review_stages: str = Field(default="0.1,0.5", description="shares of a canary, comma separated")
     quarantine: bool = Field(

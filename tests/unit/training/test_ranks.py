@@ -116,6 +116,16 @@ def test_one_process_goes_on_with_what_two_began(
         torch.testing.assert_close(ours[name], weight, atol=1e-5, rtol=0)
 
 
+def test_the_first_of_two_processes_asks_the_engines_and_both_hear_the_replies(
+    two: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    first, second = (told["by engine"] for told in two[1])
+    assert (first["asked"], second["asked"]) == (3, 0)
+    assert first["replies"] == second["replies"]
+    assert first["replies"][::2] == [[4, 5, 6, 1]] * 2  # by the fake; both sampled what it refused
+    assert first["replies"][1] not in ([], [4, 5, 6, 1])
+
+
 def test_two_processes_are_told_of_the_same_things(two: tuple[Path, list[dict[str, Any]]]) -> None:
     assert [told["size"] for told in two[1]] == [2, 2]
     first, second = (told["words"] for told in two[1])

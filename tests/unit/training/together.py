@@ -12,9 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.unit.training.fake_engine import fake_engine
 from tests.unit.training.tiny import ask
 from training import ranks, sft
 from training.checkpoints import Checkpoints
+from training.engine_rollouts import EngineSampler
+from training.engines import Engine
 from training.examples import Demonstration
 from training.forward import Forward
 from training.ppo import train
@@ -119,6 +122,18 @@ def words() -> dict[str, Any]:
     }
 
 
+def by_engine(trunk: Trunk, work: Path) -> dict[str, Any]:
+    """Rollouts by an engine of this process's own, which refuses one prompt: whether it was asked, and the replies."""
+    trunk.add("policy")
+    with fake_engine() as fake:
+        fake.refuses = list(trunk.prompt_ids(PROMPTS[1]))
+        sampler = EngineSampler(trunk, [Engine(fake.url)], work / "adapters")
+        sampler.refresh("policy")
+        replies = sampler.sample(PROMPTS[:3], max_tokens=6)
+        sampler.close()
+        return {"asked": len(fake.asked), "replies": [list(reply.token_ids) for reply in replies]}
+
+
 def main() -> None:
     """Arguments: a folder of models, one of families to train; and where results go."""
     models, out = Path(sys.argv[1]), Path(sys.argv[2])
@@ -129,6 +144,7 @@ def main() -> None:
             told[model.name] = trained(trunk, out / model.name)
             if model.name == "qwen3":
                 told["samples taken up"] = taken_up(trunk, out / model.name, "again").samples
+                told["by engine"] = by_engine(trunk, out)
         (out / f"{ranks.place()}.json").write_text(json.dumps(told))
 
 
