@@ -72,6 +72,8 @@ class Rename:
 
     def _rare(self, event: bytes) -> bytes:
         """Handle the events that do not come with every token."""
+        if self.error is not None:  # vLLM says [DONE] after an error too
+            return b""
         if event == DONE:
             self.done = True
         elif event.startswith(_ERROR):

@@ -95,7 +95,8 @@ class FakeEngine:
                     await asyncio.sleep(60)
                 self.tokens += 1
                 if number == self.error_after_chunks:
-                    await answer.write(b'data: {"error":{"message":"EngineCore died","code":500}}\n\n')
+                    died = b'data: {"error": {"message": "EngineCore died", "code": 500}}\n\n'
+                    await answer.write(died + b"data: [DONE]\n\n")  # vLLM says so after an error too
                     break
                 if self.break_after_chunks is not None and number >= self.break_after_chunks:
                     request.transport.abort()  # type: ignore[union-attr]

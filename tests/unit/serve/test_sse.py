@@ -87,6 +87,11 @@ def test_an_engines_error_is_not_passed_on() -> None:
     rename = Rename(SERVED, ALIAS, keep_usage=False)
     assert rename.feed(b'data: {"error":{"message":"a-000012-0123456789ab exploded"}}\n\n') == b""
     assert rename.error is not None
+    assert rename.feed(b"data: [DONE]\n\n") == b""  # as vLLM says after an error too
+    assert not rename.done
+    rename.again()
+    assert rename.feed(b"data: [DONE]\n\n") == b"data: [DONE]\n\n"
+    assert rename.done
 
 
 def test_the_tokens_of_a_chunk_are_kept_and_not_passed_on() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -107,10 +108,19 @@ async def test_a_client_that_left_before_the_stream_began_ends_it_at_once() -> N
     assert made.client.taken == b""
 
 
-async def test_an_engines_error_ends_the_stream_and_is_not_passed_on() -> None:
+@pytest.mark.parametrize(
+    "after", [[], [chunk(DONE)], [chunk(DONE) + END]], ids=["nothing", "done", "done and the end"]
+)
+@pytest.mark.parametrize("together", [True, False])
+async def test_an_engines_error_ends_the_stream_and_is_not_passed_on(
+    after: list[bytes], together: bool
+) -> None:
+    """vLLM says [DONE] after an error too: that is not the end of a reply."""
     made = Streaming()
     running = await made.run()
-    made.line.say(CHUNKED + chunk(EVENT + b'data: {"error":{"message":"died"}}\n\n'))
+    said = [CHUNKED + chunk(EVENT + b'data: {"error": {"message": "died"}}\n\n'), *after]
+    for piece in [b"".join(said)] if together else said:
+        made.line.say(piece)
     await asyncio.wait_for(running, 30)
     assert made.client.taken == RENAMED
     assert made.rename.error is not None
