@@ -106,6 +106,17 @@ class Record:
                 self.reply.drop_text()
         return self.reply
 
+    def spent(self) -> int:
+        """Tokens of prompt and reply. Who leaves before the engine has told them is not let off: each piece that came
+        counts for one, and so do four bytes of the prompt.
+        """
+        reply = self.read()
+        told = reply.prompt_tokens + reply.completion_tokens
+        if told or self.code != CLIENT_LEFT or not self.first:
+            return told
+        texts = (str(one.get("content") or "").encode("utf-8", "surrogatepass") for one in self.messages)
+        return (len(reply.prompt_token_ids) or sum(map(len, texts)) // 4) + reply.said
+
     def event(self) -> Response:
         """The Response event; without any text when the client asked for ``store: false``."""
         reply, stored = self.read(), self.request.stored

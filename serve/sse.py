@@ -143,6 +143,7 @@ class Reply:
     prompt_token_ids: list[int] = field(default_factory=list)  # empty unless they were asked for
     token_ids: list[int] = field(default_factory=list)  # of the reply; so too
     logprobs: int = 0  # tokens that came with log-probabilities
+    said: int = 0  # pieces that it came in; most are of one token, and some of more
     _pieces: dict[Strand, list[str]] = field(default_factory=dict)
 
     @property
@@ -186,9 +187,10 @@ class Reply:
                     if function.get(part):
                         self._add((part, index), function[part])
 
-    def _add(self, strand: Strand, text: str) -> None:
+    def _add(self, strand: Strand, text: str, said: int = 1) -> None:
         if not isinstance(text, str):
             raise TypeError(f"{strand[0]} is not text")
+        self.said += said
         pieces = self._pieces.setdefault(strand, [])
         pieces.append(text)
         if len(pieces) > JOINED:
@@ -237,7 +239,7 @@ class Reply:
                 self._take_each(alike + piece)
         else:
             if text:
-                self._add(_TEXT, text)
+                self._add(_TEXT, text, len(plain))
             self.token_ids += tokens
         plain.clear()
 

@@ -71,6 +71,22 @@ async def test_a_keys_tokens_are_charged_when_the_reply_has_ended(up: Running, s
     assert 1 <= int(headers["Retry-After"]) <= 60
 
 
+async def test_a_keys_tokens_are_charged_too_when_it_leaves_before_the_end(
+    up: Running, fake: FakeEngine
+) -> None:
+    key = await with_key(up, tokens_per_minute=10)
+    fake.says = ["word "] * 10 + ["and the last"] * 1000
+    fake.pause = 0.01
+    body = {**CHAT, "stream": True}
+    async with up.http.post(f"{up.url}/v1/chat/completions", json=body, headers=key) as served:
+        await served.content.readuntil(b"and the last")
+    await until(lambda: fake.aborted == 1)
+    (bucket,) = (one for name, one in up.gateway.limits._buckets._buckets.items() if ":tokens:" in name)
+    await until(lambda: bucket.left(time.monotonic()) < 1)
+    status, refused, _ = await up.chat(key)
+    assert (status, refused["error"]["code"]) == (429, "tokens_limit")
+
+
 async def test_a_keys_priority_goes_to_the_engine_and_a_clients_own_word_does_not(
     up: Running, fake: FakeEngine
 ) -> None:
