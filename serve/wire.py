@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from serve.direct import EXTENSION, Direct
 from serve.errors import GatewayError, HeadTooLarge, NotHttp, body_of
 from serve.heads import MAX_HEAD, check_head
+from serve.middleware.headers import PLAIN, lines_of, request_id
 
 ARRIVAL_SECONDS = 60.0  # from a request's first byte to its last
 TAKING_SECONDS = 60.0  # for a client that is slow to take what waits for it, 64 KiB
@@ -39,6 +40,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._around, self._body = 0, 0  # bytes of this request: around its body, and of it
         self._begun = False  # a request has begun and is not whole
         self._refused = False
+        self._answered: RequestResponseCycle | None = (
+            None  # ``cycle`` is the newest, which may wait behind it
+        )
         self._arriving: asyncio.TimerHandle | None = None
         self._taking: asyncio.TimerHandle | None = None
         self.directs: set[Direct] = set()  # of requests that want to know when the client leaves
@@ -51,6 +55,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._arrived()
         self._taken()
         super().connection_lost(exc)
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         for direct in tuple(self.directs):
             direct.lost()
 
@@ -72,7 +79,8 @@ class BoundedProtocol(HttpToolsProtocol):
             ours = error.__context__
             self._refuse(ours if isinstance(ours, GatewayError) else NotHttp("this does not parse as HTTP"))
         else:
-            if self._begun:  # most requests come whole, and need no timer
+            # Most requests come whole and need no timer; what comes between two has ended the wait for the next.
+            if self._begun or self.cycle is None or self.cycle.response_complete:
                 self._wait()
 
     def on_message_begin(self) -> None:
@@ -90,7 +98,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self.scope["extensions"] = extensions
         self.headers = []  # a trailer is no header: it ends up here, not among those that were checked
         if version == "1.0":
+            self.cycle.waiting_for_100_continue = False  # 1.0 knows no news of an answer to come
             _without_chunks(self.cycle)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         self._around -= len(body)
@@ -133,12 +146,12 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.disconnected = True  # whoever reads this body learns that it never became whole
             cycle.message_event.set()
             if started:
-                self.transport.close()
+                self._close()
                 return
         self.transport.write(_refusal(error))
         self.transport.write_eof()  # to close while bytes come in would reset the connection and lose the answer
         self._arrived()
-        self._arriving = self.loop.call_later(self.leaving_seconds, self.transport.close)
+        self._arriving = self.loop.call_later(self.leaving_seconds, self._close)
 
     def _wait(self) -> None:
         if self._arriving is None:
@@ -152,10 +165,15 @@ class BoundedProtocol(HttpToolsProtocol):
     def _late(self) -> None:
         """Close; not under a former request of this connection that is still being answered."""
         self._arriving = None
-        if self._in_head and self.cycle is not None and not self.cycle.response_complete:
+        behind = self.pipeline or (self._in_head and self.cycle is not None)
+        if behind and not self.cycle.response_complete:
             self._wait()
         else:
-            self.transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._ending()
 
     def _ending(self) -> None:
         """A connection that is closed waits for what is unread, and not for ever."""
@@ -176,11 +194,9 @@ def _refusal(error: GatewayError) -> bytes:
     """A whole response in the contract's shape."""
     data = orjson.dumps(body_of(error))
     status = HTTPStatus(error.status)
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(data)}\r\nconnection: close\r\n\r\n"
-    )
-    return head.encode() + data
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
+    lines = {"content-type": "application/json", "content-length": str(len(data)), "connection": "close"}
+    return head + lines_of({**lines, **PLAIN, **request_id()}) + b"\r\n" + data
 
 
 def _without_chunks(cycle: RequestResponseCycle) -> None:

@@ -287,6 +287,50 @@ async def test_a_client_that_leaves_is_noticed_at_once(how: str) -> None:
         writer.close()
 
 
+@pytest.mark.parametrize("count", [1, 2])
+async def test_what_is_being_answered_when_the_server_stops_comes_whole(count: int) -> None:
+    begun, stopped = asyncio.Event(), asyncio.Event()
+
+    async def says(direct: Direct) -> None:
+        direct.write(b"one")
+        begun.set()
+        await stopped.wait()
+        direct.write(b"two", last=True)
+
+    async with serving(past=True, a=says) as server:
+        reader, writer = await server.connect(*[b"/a"] * count)
+        await begun.wait()
+        server.protocols[0].shutdown()
+        stopped.set()
+        assert [await body_of(reader) for _ in range(count)] == [b"onetwo"] * count
+        assert await asyncio.wait_for(reader.read(), 1) == b"", "the connection is not kept"
+        writer.close()
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_a_client_that_leaves_while_another_request_waits_is_gone(how: str) -> None:
+    seen: list[bool] = []
+
+    async def pours(direct: Direct) -> None:
+        for _ in range(100):  # watches nothing, as an export does
+            if direct.gone:
+                break
+            direct.write(b"x" * 1000)
+            await asyncio.sleep(0.01)
+        seen.append(direct.gone)
+
+    async with serving(past=True, a=pours) as server:
+        reader, writer = await server.connect(b"/a", b"/a")
+        await reader.readuntil(b"\r\n\r\n")
+        if how == "reset":
+            writer.transport.abort()
+        else:
+            writer.close()
+        await until(lambda: seen)
+        await asyncio.sleep(0.1)
+    assert seen == [True], "who waited behind is not answered any more"
+
+
 async def test_a_slow_client_that_leaves_is_told_to_have_left_and_not_to_have_resumed() -> None:
     told: list[str] = []
     slow, over = asyncio.Event(), asyncio.Event()

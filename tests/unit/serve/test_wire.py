@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from serve.middleware.headers import PLAIN
 from serve.wire import MAX_HEAD, BoundedProtocol
 from tests.unit.serve.running import until
 
@@ -114,6 +115,29 @@ async def test_what_never_becomes_a_whole_request_is_not_waited_for(pieces: list
         assert await said(port, *pieces) == b""
 
 
+@pytest.mark.parametrize("between", [b"\r\n", b"\r\n\r\n"])
+async def test_empty_lines_after_an_answer_do_not_hold_the_connection(between: bytes) -> None:
+    whole = HEAD + b"Content-Length: 1\r\n\r\na"
+    async with listening(seconds=0.2) as port:
+        answer = await said(port, whole, between)
+    assert answer.endswith(b"\r\n\r\n1")
+
+
+async def test_empty_lines_before_a_request_are_passed_over() -> None:
+    whole = HEAD + b"Content-Length: 1\r\n\r\na"
+    last = HEAD + b"Connection: close\r\nContent-Length: 2\r\n\r\naa"
+    async with listening(seconds=0.5) as port:
+        answer = await said(port, b"\r\n", whole, b"\r\n", last)
+    assert answer.count(b"HTTP/1.1 200 OK") == 2
+
+
+async def test_a_request_whose_body_waits_behind_another_does_not_end_that_ones_answer() -> None:
+    slow = b"POST /slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\na"
+    async with listening(seconds=0.2) as port:
+        answer = await said(port, slow + HEAD + b"Content-Length: 9\r\n\r\na")
+    assert answer.endswith(b"\r\n\r\n1")
+
+
 async def test_a_reply_that_takes_long_is_waited_for() -> None:
     slow = b"POST /slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\na"
     async with listening(seconds=0.2) as port:
@@ -181,3 +205,25 @@ async def test_bytes_around_a_body_are_bounded_by_the_body() -> None:
         assert (await said(port, tiny)).endswith(b"\r\n\r\n50000")
         endless = await said(port, HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;", *[b"a" * 50_000] * 4)
     assert endless.startswith(b"HTTP/1.1 431 ")
+
+
+async def test_http_1_0_is_told_nothing_before_its_answer() -> None:
+    ask = b"POST / HTTP/%b\r\nHost: localhost\r\nExpect: 100-continue\r\nConnection: close\r\n"
+    body = b"Content-Length: 1\r\n\r\na"
+    async with listening() as port:
+        old = await said(port, ask % b"1.0" + body)
+        new = await said(port, ask % b"1.1" + body)
+    assert old.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert new.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
+async def test_a_refusal_has_what_every_answer_has() -> None:
+    async with listening() as port:
+        answers = [await said(port, b"nonsense\r\n\r\n") for _ in range(2)]
+    ids = set()
+    for answer in answers:
+        lines = answer.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
+        headers = dict(line.split(": ", 1) for line in lines)
+        assert {name: headers.get(name) for name in PLAIN} == PLAIN
+        ids.add(headers["x-request-id"])
+    assert len(ids) == 2
