@@ -26,6 +26,7 @@ Scope: TypeAlias = Literal["chat", "annotate", "product", "ops", "admin"]
 SCOPES: frozenset[str] = frozenset({"chat", "annotate", "product", "ops", "admin"})
 COOKIE = "heed_user"
 USER_HEADER = b"heed-user"
+LONGEST_ADDRESS = 64  # characters; IPv6 takes 45, and a zone's name some more
 LOCAL_KEY = "local"  # the key id of callers on the loopback while no key is configured
 ENV_KEY = "k-environment"  # the key id of HEED_ADMIN_KEY
 
@@ -60,13 +61,19 @@ def digest_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-@lru_cache(maxsize=1024)
 def is_loopback(host: str | None) -> bool:
-    """Whether an address or ``localhost`` names this machine alone."""
+    """Whether an address or ``localhost`` names this machine alone. No address is longer: what clients send as a host
+    may be, and is not kept.
+    """
+    return host is not None and len(host) <= LONGEST_ADDRESS and _is_loopback(host)
+
+
+@lru_cache(maxsize=1024)
+def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        address = ipaddress.ip_address(host or "")
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
     mapped = getattr(address, "ipv4_mapped", None)

@@ -142,6 +142,10 @@ class ComparisonStream(Response):
             for record in records:
                 record.code = CLIENT_LEFT
             raise
+        except Exception:
+            for record in records:
+                record.code = 500
+            raise
         finally:
             direct.watch()
             for upstream in self._upstreams:

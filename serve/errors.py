@@ -46,6 +46,7 @@ from feedback.errors import (
     StoreUnavailable,
     UnknownRecord,
 )
+from serve.middleware.headers import PLAIN, request_id
 
 MAX_NAME, MAX_MESSAGE = 100, 800  # characters of a client's own words that an error says back
 
@@ -312,7 +313,12 @@ async def _left(_: Request, __: Exception) -> Response:
 
 
 async def _unforeseen(_: Request, __: Exception) -> Response:
-    return response_of(GatewayError("something went wrong here"))
+    """Starlette answers these from outside of all middleware, so what every answer has is put in here; and uvicorn
+    closes after them, which a client that keeps its connections has to be told.
+    """
+    response = response_of(GatewayError("something went wrong here"))
+    response.headers.update({**PLAIN, **request_id(), "connection": "close"})
+    return response
 
 
 def install(app: FastAPI) -> None:

@@ -63,6 +63,9 @@ class ChatStream(Response):
         except asyncio.CancelledError:
             record.code = CLIENT_LEFT
             raise
+        except Exception:
+            record.code = 500
+            raise
         finally:
             direct.watch()
             self._upstream.close(done=self._rename.done)

@@ -49,6 +49,9 @@ async def answer(request: Request, body: bytes) -> Response:
         return await _answer(gateway, caller, request, record)
     except HeedError as error:
         raise _counted(gateway, record, translate(error)) from error
+    except Exception:
+        _counted(gateway, record, GatewayError("a fault of ours"))
+        raise
 
 
 def planned(gateway: Gateway, caller: Caller, request: Request, asked: ChatRequest, began: float) -> Record:

@@ -65,8 +65,8 @@ async def compare(request: Request) -> Response:
             if asked.stream:
                 return ComparisonStream(comparison_id, records, upstreams, gateway.chats, held.pop_all())
             return json_answer(whole_comparison(gateway.chats, comparison_id, records, upstreams))
-    except HeedError as error:
-        status = translate(error).status
+    except Exception as error:
+        status = translate(error).status if isinstance(error, HeedError) else 500
         gateway.metrics.chat_requests.labels(OTHER, OTHER, OTHER, code_label(status)).inc()
         raise
 

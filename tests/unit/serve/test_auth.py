@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -103,3 +104,12 @@ def test_an_endless_user_header_is_refused() -> None:
 )
 def test_what_counts_as_loopback(host: str | None, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+def test_what_strangers_send_for_a_host_is_not_kept_at_length() -> None:
+    tracemalloc.start()
+    for n in range(1000):
+        assert not is_loopback(f"{n:04}" + "a" * 60_000)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 2**20
