@@ -247,8 +247,10 @@ local function respond()
   call('DEL', awaited)
 end
 
--- Appends the event at hand. Answers the status.
-local function append()
+-- Appends the event whose arguments begin there. Answers the status.
+local function append(at)
+  kind, event_id, body, facts = ARGV[at], ARGV[at + 1], ARGV[at + 2], cjson.decode(ARGV[at + 3])
+  seen, summaries = P .. 'seen:' .. event_id, {}
   if kind ~= 'response' and call('EXISTS', seen) == 1 then return 'repeat' end
   local forgotten = call('GET', P .. 'forgotten:' .. facts.mark)
   if forgotten and tonumber(facts.time) <= tonumber(forgotten) then return 'repeat' end
@@ -273,9 +275,7 @@ end
 
 local answers = {}
 for at = 1, #ARGV, 4 do
-  kind, event_id, body, facts = ARGV[at], ARGV[at + 1], ARGV[at + 2], cjson.decode(ARGV[at + 3])
-  seen, summaries = P .. 'seen:' .. event_id, {}
-  local done, told = pcall(append)
+  local done, told = pcall(append, at)
   if not done then
     -- What the server says of a command begins with its code, and comes in a table from Redis, as a text from Valkey.
     local why = type(told) == 'table' and told.err or tostring(told)

@@ -143,6 +143,20 @@ def test_a_server_that_comes_back_empty_is_written_claimed_and_trimmed_as_if_it_
         assert (log.trim(), log.backlog().events) == (1, 0)
 
 
+def test_what_the_script_cannot_read_of_one_event_does_not_hold_up_its_group(
+    store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(log: RedisEventLog, event: Event) -> tuple[str, str, bytes, bytes]:
+        kind, event_id, body, facts = whole(log, event)
+        return kind, event_id, body, facts[:-1] if event_id == "r2" else facts
+
+    whole = RedisEventLog._told
+    monkeypatch.setattr(RedisEventLog, "_told", told)
+    with pytest.raises(EventsRefused) as refused:
+        RedisEventLog(store).append([response(name) for name in ("r1", "r2", "r3")])
+    assert [one and one.status for one in refused.value.appended] == ["new", None, "new"]
+
+
 def test_a_server_that_is_loading_is_unavailable(store: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     def loading(*_: object, **__: object) -> None:
         raise redis.exceptions.BusyLoadingError("LOADING the dataset in memory")
