@@ -18,8 +18,7 @@ into advantages, and take clipped steps.
     value              its own small network on the frozen base's states, clipped loss; the policy's trunk
                        does not carry it, since a shared one drifted to short replies
     β                  adaptive (Ziegler et al. 2019): error clipped to ±0.2, towards a target in nats a reply
-    epochs             end when k3 from the sampling policy is too large (Schulman, "Approximating KL
-                       divergence", 2020)
+    epochs             end when k3 from the sampling policy is too large (Schulman 2020)
     supervised         beside it, as a setting, −log π of demonstrations (PPO-ptx, Ouyang et al. 2022)
     peak               worth by a model that is not climbed, fitted against √KL (Gao et al. 2022, ``peak``): a
                        run that has it behind it ends, and gives the policy from before it
@@ -39,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 from torch.nn.utils.rnn import pad_sequence
 
 from feedback.events import Message
@@ -108,7 +107,7 @@ def whiten(values: Tensor, inside: Tensor) -> Tensor:
 
 
 def k3(new: Tensor, old: Tensor) -> Tensor:
-    """Schulman's low-variance estimate of KL(old ‖ new) at tokens drawn from ``old``; never negative."""
+    """Schulman's estimate ("Approximating KL divergence", 2020) of KL(old ‖ new) at tokens drawn from ``old``; ≥ 0."""
     return torch.expm1(new - old) - (new - old)
 
 
@@ -186,10 +185,8 @@ class Run:
         self.demonstrations: list[Tokens] = []
         self.outside: Reward | None = None
         self.trail = Trail()
-        self.optimizer = torch.optim.AdamW(self.weights, lr=config.learning_rate, eps=1e-5, weight_decay=0.0)
-        self.value_optimizer = torch.optim.AdamW(
-            self.value.parameters(), config.value_learning_rate, eps=1e-5
-        )
+        self.optimizer = optim.AdamW(self.weights, lr=config.learning_rate, eps=1e-5, weight_decay=0.0)
+        self.value_optimizer = optim.AdamW(self.value.parameters(), lr=config.value_learning_rate, eps=1e-5)
         self.beta, self.step, self.updates = config.beta, 0, 0
         self.kept = self.snapshot()
         self.report = PPOReport()
@@ -414,9 +411,8 @@ class Run:
         """Move β, take up the new weights, write the figures down."""
         config, report = self.config, self.report
         if self.step >= config.value_warmup:
-            self.beta = next_beta(
-                self.beta, report.kl_nats, config.target_kl, len(batch.tokens), config.horizon
-            )
+            n = len(batch.tokens)
+            self.beta = next_beta(self.beta, report.kl_nats, config.target_kl, n, config.horizon)
         report.beta = self.beta
         self.sampler.refresh("policy")
         report.write_down(sum(batch.sizes) / len(batch.sizes))

@@ -80,7 +80,7 @@ async def test_an_engine_tells_the_tokens_that_it_drew_and_the_trainers_log_prob
     assert list((tmp_path / "adapters").iterdir()) == []
     told = torch.cat([torch.tensor(reply.logprobs) for reply in one])
     assert float((told - by_the_trainer(trunk, "policy", one)).abs().mean()) < CLOSE
-    assert float((told - by_the_trainer(trunk, None, one)).abs().mean()) > 20 * CLOSE  # the base says other things
+    assert float((told - by_the_trainer(trunk, None, one)).abs().mean()) > 20 * CLOSE  # not the base's
     assert [reply.prompt_ids for reply in one] == [trunk.prompt_ids(prompt) for prompt in PROMPTS]
     for reply in one:
         assert reply.finish_reason == ("stop" if reply.token_ids[-1] == trunk.end else "length")
