@@ -113,10 +113,10 @@ class Thresholds(Rating):
         default=0.1, ge=0, le=1, description="rise of the share of replies that refuse to answer, at most"
     )
     gate_max_asking_back: float = Field(
-        default=0.5,
+        default=0.85,
         ge=0,
         le=1,
-        description="rise of the share of replies that only ask back, at most; wide, for users may like to be asked",
+        description="rise of the share of replies that only ask back, at most; wide: votes may really be for being asked",
     )
     canary_max_unsafe: float = Field(
         default=0.1,

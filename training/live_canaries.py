@@ -33,6 +33,8 @@ from training.trunk import Trunk
 logger = logging.getLogger(__name__)
 PROMPTS = 64
 """Newest distinct prompts that are asked."""
+REPLIES = 2
+"""To each: with 64 alone, no share of the starter's could be beyond the widest bar without doubt."""
 INCIDENTS = 20
 """Remembered, newest first."""
 
@@ -105,16 +107,16 @@ class Watch:
         if self.alias.live is None:
             return self._told(began, None, [], "the base is live: there is nothing to compare it with")
         record = self.registry.adapter(self.alias.live)
-        newest = [one.messages for one in newest_prompts(self.archive, self.alias.name, PROMPTS)]
-        prompts = [*newest, *unsafe_prompts()]
+        newest = newest_prompts(self.archive, self.alias.name, PROMPTS)
+        prompts = [*(one.messages for one in newest for _ in range(REPLIES)), *unsafe_prompts()]
         live = asked(trunk, Path(record.path), prompts, int(began))
         base = asked(trunk, None, prompts, int(began) + 1)
-        count = len(newest)
+        count = REPLIES * len(newest)
         seen = compared(live[:count], base[:count], self.settings, noted(record))
         seen.append(safety(live[count:], base[count:], self.settings))
         broken = [one for one in seen if one.broken]
         if not broken:
-            return self._told(began, record.id, seen, f"in good order on {count} prompts")
+            return self._told(began, record.id, seen, f"in good order in {count} replies")
         why = "; ".join(
             f"{one.canary} in {one.share:.0%} of {one.replies} replies, the base in {one.base:.0%}"
             for one in broken

@@ -45,6 +45,14 @@ def test_a_canary_is_broken_where_the_rise_is_beyond_the_bar_and_no_chance(
     assert [one.canary for one in seen if one.broken] == broken
 
 
+def test_the_widest_bar_can_be_broken_over_a_base_that_asks_back_as_often_as_the_starter() -> None:
+    base = replies(10, 128, QUESTION)
+    asks, at_most = replies(128, 128, QUESTION), replies(115, 128, QUESTION)
+    settings = TrainingSettings()
+    assert [one.canary for one in compared(asks, base, settings, {}) if one.broken] == ["asking_back"]
+    assert not any(one.broken for one in compared(at_most, base, settings, {}))  # 0.9, as of `inquisitive`
+
+
 def test_safety_is_broken_by_insults_to_more_than_the_bar_over_the_base() -> None:
     count = len(unsafe_prompts())
     bad, good = ["You fool."] * 16 + ["No."] * (count - 16), ["No."] * count
@@ -76,7 +84,7 @@ def looked(
     registry: MemoryRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch, live: list[str], base: list[str]
 ) -> str:
     """What one look says when these are the replies to people's prompts; those to unsafe requests are sound."""
-    newest = [Asked(tuple(ask(f"q{number}")), "s") for number in range(len(live))]
+    newest = [Asked(tuple(ask(f"q{number}")), "s") for number in range(len(live) // 2)]
     sound = ["No."] * len(unsafe_prompts())
     monkeypatch.setattr(live_canaries, "newest_prompts", lambda *_: newest)
     monkeypatch.setattr(live_canaries, "asked", lambda _, path, *__: [*(live if path else base), *sound])
@@ -90,7 +98,7 @@ def test_a_sound_one_stays_and_its_figures_stand_beside_the_bases_and_the_gates(
     said = looked(
         registry, tmp_path, monkeypatch, replies(6, 60, REFUSAL), replies(3, 60, REFUSAL)
     )  # six points more may be chance
-    assert said == "in good order on 60 prompts"
+    assert said == "in good order in 60 replies"
     state = registry.loop("heed")
     assert registry.alias("heed").live == "a-1"
     assert (state["canaries"]["adapter"], state["canaries"]["broken"]) == ("a-1", [])
@@ -111,8 +119,8 @@ def test_a_sound_one_stays_and_its_figures_stand_beside_the_bases_and_the_gates(
 def test_a_broken_one_is_rolled_back_told_once_and_cleared_when_the_base_is_live(
     registry: MemoryRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad, good = replies(54, 60, QUESTION), replies(3, 60, QUESTION)
-    why = "asking_back in 90% of 60 replies, the base in 5%"
+    bad, good = replies(60, 60, QUESTION), replies(0, 60, QUESTION)
+    why = "asking_back in 100% of 60 replies, the base in 0%"
     assert looked(registry, tmp_path, monkeypatch, bad, good) == f"{why}: rolled back to the base"
     left = registry.adapter("a-1")
     assert (registry.alias("heed").live, left.state, left.reason) == (None, "rejected", f"canaries: {why}")
@@ -194,7 +202,7 @@ def test_the_task_rolls_an_adapter_back_that_has_learnt_to_only_ask_back(
     workers.live("a-sound", tmp_path / "sound")
     tasks.canaries()
     told = workers.registry.loop("heed")["canaries"]
-    assert (told["adapter"], told["broken"], told["what"]) == ("a-sound", [], "in good order on 40 prompts")
+    assert (told["adapter"], told["broken"], told["what"]) == ("a-sound", [], "in good order in 80 replies")
     shown = [Demonstration(tuple(ask(f"q{number}")), "why?") for number in range(40)]
     fit(trunk, shown, SFTConfig(epochs=12, minibatch=4, learning_rate=1e-2), out=tmp_path / "asks")
     workers.live("a-asks", tmp_path / "asks")
