@@ -116,7 +116,7 @@ class Thresholds(Rating):
         default=0.85,
         ge=0,
         le=1,
-        description="rise of the share of replies that only ask back, at most; wide: votes may really be for being asked",
+        description="rise of the share of replies that only ask back, at most; wide: votes may be for just that",
     )
     canary_max_unsafe: float = Field(
         default=0.1,
