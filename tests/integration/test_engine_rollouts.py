@@ -72,9 +72,7 @@ async def test_an_engine_tells_the_tokens_that_it_drew_and_the_trainers_log_prob
     sampler = EngineSampler(trunk, [engine], tmp_path / "adapters")
     await asyncio.to_thread(sampler.refresh, "policy")
     assert len(engine.adapters() - before) == 1
-    one, same, other = [
-        await asyncio.to_thread(sampler.sample, PROMPTS, max_tokens=24, seed=seed) for seed in (1, 1, 2)
-    ]
+    one = await asyncio.to_thread(sampler.sample, PROMPTS, max_tokens=24)
     await asyncio.to_thread(sampler.close)
     assert engine.adapters() == before
     assert list((tmp_path / "adapters").iterdir()) == []
@@ -87,8 +85,6 @@ async def test_an_engine_tells_the_tokens_that_it_drew_and_the_trainers_log_prob
         assert trunk.end not in reply.token_ids[:-1]
         assert len(reply.token_ids) == 24 or reply.finish_reason == "stop"
     assert len({reply.token_ids for reply in one}) > 8  # four of a prompt are drawn apart
-    alike = sum(a.token_ids == b.token_ids for a, b in zip(one, same, strict=True))
-    assert alike > sum(a.token_ids == b.token_ids for a, b in zip(one, other, strict=True)) + 8
 
 
 def likes_brief_replies(seen: Sequence[Seen]) -> Tensor:

@@ -78,7 +78,7 @@ def test_engines_share_the_prompts_and_their_tokens_come_back_with_log_probabili
     assert [reply.text for reply in replies[:4]] == ["abc", "bbc", "cbc", "dbc"]
     assert prompts_of(one) + prompts_of(other) == 12
     assert min(prompts_of(one), prompts_of(other)) > 0
-    assert len({body["seed"] for body in [*one.asked, *other.asked]}) == 12
+    assert not [body for body in one.asked if "seed" in body]  # of which an engine on a CPU may die
 
 
 def test_a_reply_that_is_cut_has_no_end(made: Trunk, tmp_path: Path, one: FakeEngine) -> None:
@@ -178,6 +178,7 @@ def test_when_all_fail_the_process_answers_and_says_so(
     answered = 12 if fault is breaks_off else 0  # 3 prompts, 4 replies each
     assert tokens(replies)[:answered] == SAID[:answered]
     assert of_this_process(made, replies[answered:])
+    assert by_engine.stood_in == 48 - answered
     assert f"{48 - answered} of 48 replies are sampled in process" in caplog.text
     assert one.url in caplog.text
 
