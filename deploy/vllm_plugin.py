@@ -5,11 +5,11 @@ plain torch for CPUs (0.32) take −1 as Python does, for the last slot, and onc
 replies are an adapter's whenever one is in the batch (vllm#48421, not merged).
 
 Of a prompt that is read in several steps vLLM throws away what the first ones drew, and turns the random numbers of a
-chat with a seed back. Those of a CPU cannot be turned back ("CPU Generator does not use offset"), and its core dies of
-it (0.32): a few long chats with seeds at once are enough. Here they are left where they are.
+chat with a seed back by their offset. Those of a CPU have none ("CPU Generator does not use offset"), and its core dies
+of it (0.32): a few long chats with seeds at once are enough. Here their whole state is put back.
 
-vLLM loads this in each of its
-processes through the entry point ``vllm.general_plugins`` wherever Heed is installed beside it.
+vLLM loads this in each of its processes through the entry point ``vllm.general_plugins`` wherever Heed is installed
+beside it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 Shrink: TypeAlias = Callable[..., None]
+Method: TypeAlias = Callable[..., Any]
 
 
 def register() -> None:
@@ -31,9 +32,10 @@ def register() -> None:
     if not hasattr(kernels.bgmv_shrink, "__wrapped__"):
         kernels.bgmv_shrink = wrapper.bgmv_shrink = sparing(kernels.bgmv_shrink)
     runner: Any = importlib.import_module("vllm.v1.worker.cpu_model_runner").CPUModelRunner
-    bookkeep = getattr(runner, "_bookkeeping_sync", None)
-    if bookkeep is not None and not hasattr(bookkeep, "__wrapped__"):
-        runner._bookkeeping_sync = leaving_seeds(bookkeep)  # noqa: SLF001 - it has no other name
+    for name, wrap in (("_sample", putting_back), ("_bookkeeping_sync", without_offsets)):
+        method = getattr(runner, name, None)
+        if method is not None and not hasattr(method, "__wrapped__"):
+            setattr(runner, name, wrap(method))
 
 
 def sparing(shrink: Shrink) -> Shrink:
@@ -47,16 +49,38 @@ def sparing(shrink: Shrink) -> Shrink:
     return spared
 
 
-def leaving_seeds(bookkeep: Callable[..., Any]) -> Callable[..., Any]:
-    """``bookkeep`` turns back the generators that the batch has, and does nothing else with them."""
+def putting_back(sample: Method) -> Method:
+    """``sample`` draws a token for each request; a draw that does not count leaves its generator as it was."""
 
-    @functools.wraps(bookkeep)
+    @functools.wraps(sample)
+    def drawn(runner: Any, *rest: Any, **named: Any) -> Any:
+        before = [(one, one.get_state()) for one in _uncounted(runner).values()]
+        told = sample(runner, *rest, **named)
+        for generator, state in before:
+            generator.set_state(state)
+        return told
+
+    return drawn
+
+
+def without_offsets(bookkeeping: Method) -> Method:
+    """``bookkeeping`` would take those draws back: it does not see their generators."""
+
+    @functools.wraps(bookkeeping)
     def kept(runner: Any, *rest: Any, **named: Any) -> Any:
-        batch = runner.input_batch
-        generators, batch.generators = batch.generators, {}
+        hidden, generators = _uncounted(runner), runner.input_batch.generators
+        for place in hidden:
+            del generators[place]
         try:
-            return bookkeep(runner, *rest, **named)
+            return bookkeeping(runner, *rest, **named)
         finally:
-            batch.generators = generators
+            generators.update(hidden)
 
     return kept
+
+
+def _uncounted(runner: Any) -> dict[int, Any]:
+    """The generators of the requests whose prompt is not read to its end in this step, by their place in the batch."""
+    batch = runner.input_batch
+    unread = runner.discard_request_mask.np[: batch.num_reqs]
+    return {place: one for place, one in batch.generators.items() if unread[place]}

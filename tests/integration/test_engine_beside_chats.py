@@ -57,19 +57,3 @@ async def test_adapters_are_proved_beside_chats_and_the_base_stays_the_base(
         assert chats.whole >= 3
         for name in names:
             await client.unload(name)
-
-
-async def test_long_chats_with_seeds_that_come_at_once_are_all_answered(engine_url: str) -> None:
-    """Together they are more than an engine reads in one step, so that some are read in two."""
-    told = "I was at your shop and I liked the coffee. " * 60
-    async with aiohttp.ClientSession() as session:
-
-        async def chat(seed: int) -> int:
-            messages = [{"role": "user", "content": f"{seed} {told}"}]
-            body = {"model": "base", "messages": messages, "seed": seed, "max_tokens": 4}
-            async with session.post(f"{engine_url}/v1/chat/completions", json=body) as reply:
-                return reply.status
-
-        assert await asyncio.gather(*(chat(seed) for seed in range(16))) == [200] * 16
-        async with session.get(f"{engine_url}/health") as health:
-            assert health.status == 200

@@ -1,15 +1,17 @@
-"""Beside adapters a token without one keeps the base's result, in vLLM's own kernels for the CPU."""
+"""Beside adapters a token without one keeps the base's result, in vLLM's own kernels for the CPU; and seeds on one."""
 
 from __future__ import annotations
 
 import importlib
-import types
 from importlib.metadata import entry_points
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from deploy.vllm_plugin import leaving_seeds, register
+from deploy.vllm_plugin import putting_back, register, without_offsets
 
 
 def test_vllm_finds_the_plug_in() -> None:
@@ -35,21 +37,44 @@ def test_an_index_of_minus_one_is_no_adapter_even_when_every_slot_is_in_use() ->
     assert buffer[1].tolist() == [0.0, 0.0]
 
 
-def test_the_random_numbers_of_a_cpu_are_not_turned_back() -> None:
-    register()
-    register()
-    gpu = importlib.import_module("vllm.v1.worker.gpu_model_runner").GPUModelRunner
-    cpu = importlib.import_module("vllm.v1.worker.cpu_model_runner").CPUModelRunner
-    assert cpu._bookkeeping_sync.__wrapped__ is gpu._bookkeeping_sync
+def runner_of(unread: list[bool], seeded: list[int]) -> Any:
+    """What a step is to the plug-in: requests by their place in the batch, some with a generator."""
+    generators = {place: torch.Generator().manual_seed(place) for place in seeded}
+    batch = SimpleNamespace(num_reqs=len(unread), generators=generators)
+    mask = SimpleNamespace(np=np.array([*unread, True, True]))  # longer than the batch, and stale beyond it
+    return SimpleNamespace(input_batch=batch, discard_request_mask=mask)
 
-    def turn_back(runner: types.SimpleNamespace, result: str) -> str:
-        for generator in runner.input_batch.generators.values():
-            generator.set_offset(generator.get_offset() - 4)
-        return result
 
-    seeded = {0: torch.Generator().manual_seed(1)}
-    runner = types.SimpleNamespace(input_batch=types.SimpleNamespace(generators=seeded))
-    with pytest.raises(RuntimeError, match="does not use offset"):
-        turn_back(runner, "done")
-    assert leaving_seeds(turn_back)(runner, "done") == "done"
-    assert runner.input_batch.generators is seeded
+def test_a_draw_that_does_not_count_leaves_the_generator_as_it_was() -> None:
+    runner = runner_of([True, False, True, False], seeded=[0, 1])
+    generators = runner.input_batch.generators
+
+    def sample(_: Any, rows: int) -> list[float]:
+        return [float(torch.rand(1, generator=generators.get(row))) for row in range(rows)]
+
+    first, second = (putting_back(sample)(runner, 4) for _ in range(2))
+    assert first[0] == second[0]  # its prompt is not read yet
+    fresh = torch.Generator().manual_seed(1)
+    assert [first[1], second[1]] == [float(torch.rand(1, generator=fresh)) for _ in range(2)]
+
+
+def test_bookkeeping_sees_no_generator_whose_draw_was_put_back_and_all_are_there_again() -> None:
+    runner = runner_of([True, False], seeded=[0, 1])
+    before = dict(runner.input_batch.generators)
+
+    def bookkeeping(one: Any, *, broken: bool) -> list[int]:
+        if broken:
+            raise RuntimeError("no")
+        return list(one.input_batch.generators)
+
+    assert without_offsets(bookkeeping)(runner, broken=False) == [1]
+    assert runner.input_batch.generators == before
+    with pytest.raises(RuntimeError, match="no"):
+        without_offsets(bookkeeping)(runner, broken=True)
+    assert runner.input_batch.generators == before
+
+
+def test_vllm_has_what_the_plug_in_takes_hold_of() -> None:
+    register()
+    runner = importlib.import_module("vllm.v1.worker.cpu_model_runner").CPUModelRunner
+    assert all(hasattr(getattr(runner, name), "__wrapped__") for name in ("_sample", "_bookkeeping_sync"))
