@@ -331,6 +331,32 @@ async def test_a_client_that_leaves_while_another_request_waits_is_gone(how: str
     assert seen == [True], "who waited behind is not answered any more"
 
 
+async def test_who_is_refused_and_takes_nothing_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Less waits for it than makes a client slow."""
+    monkeypatch.setattr(BoundedProtocol, "taking_seconds", 0.3)
+    full, gone = asyncio.Event(), asyncio.Event()
+
+    async def pours(direct: Direct) -> None:
+        direct.watch(left=gone.set)
+        while not direct._cycle.transport.get_write_buffer_size():
+            direct.write(b"x" * 32_768)
+            await asyncio.sleep(0.002)
+        assert not direct.slow
+        full.set()
+        await asyncio.wait_for(gone.wait(), 5)
+        direct.watch()
+
+    async with serving(past=True, a=pours) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+        writer.write(b"POST /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        await asyncio.wait_for(full.wait(), 20)
+        writer.write(b"no chunk\r\n")
+        await asyncio.wait_for(gone.wait(), 3)
+        writer.close()
+
+
 async def test_a_slow_client_that_leaves_is_told_to_have_left_and_not_to_have_resumed() -> None:
     told: list[str] = []
     slow, over = asyncio.Event(), asyncio.Event()
