@@ -169,11 +169,16 @@ async def swap_in_turn(at: Stage, load: Load, swaps: int) -> list[tuple[float, f
         seen, began = len(load.replies), time.monotonic()
         async with load.session.post(f"{at.url}/v1/adapters/{adapter}/promote", json={}) as answer:
             assert answer.status == 200, await answer.text()
-        while not (firsts := [heard.first for heard in load.replies[seen:] if heard.adapter == adapter]):
+        while not (firsts := told_since(began, adapter, load.replies[seen:])):
             assert time.monotonic() - began < LONGEST_SWAP, f"swap {number} to {adapter} was never heard"
             await asyncio.sleep(0.01)
         done.append((began, min(firsts) - began))
     return done
+
+
+def told_since(began: float, adapter: str, replies: Sequence[Heard]) -> list[float]:
+    """When each reply by the adapter that was asked for since then said its first; it was live before, too."""
+    return [heard.first for heard in replies if heard.adapter == adapter and heard.began >= began]
 
 
 async def measure(at: Stage, swaps: int, streams: int) -> SwapFigures:
