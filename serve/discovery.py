@@ -7,13 +7,13 @@ name gets no new chats and leaves the pool when its last one is over. While name
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
+from feedback.addresses import is_address, of_one_family
 from serve.engines import Engine, Pool
 
 logger = logging.getLogger(__name__)
@@ -22,23 +22,17 @@ Make: TypeAlias = Callable[[str, str, str | None], Engine]  # name, URL, address
 
 
 async def addresses_of(host: str) -> list[str]:
-    """The addresses of a host, sorted, of one family: the same server is often reached by both. Empty when they
-    cannot be looked up, or when the host is an address itself.
+    """The addresses of a host, sorted, of one family. Empty when they cannot be looked up, or when the host is an
+    address itself.
     """
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        pass
-    else:
+    if is_address(host):
         return []
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
         logger.warning("the engine host %s cannot be looked up: %s", host, error)
         return []
-    families = {family for family, *_ in found}
-    family = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
-    return sorted({str(address[0]) for kind, _, _, _, address in found if kind == family})
+    return of_one_family(found)
 
 
 class Discovery:

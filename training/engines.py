@@ -7,7 +7,6 @@ vLLM's cache of prefixes would answer with the old ones.
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from feedback.addresses import is_address, of_one_family
 from training.errors import EngineFailed
 
 CONTROL_SECONDS = 5.0
@@ -110,16 +110,9 @@ def engines_of(urls: Iterable[str], key: str) -> list[Engine]:
 
 def _addresses_of(host: str) -> list[str]:
     """Sorted, of one family; none when the host is an address, or cannot be looked up now."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        pass
-    else:
+    if is_address(host):
         return []
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        return of_one_family(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
     except OSError:
         return []
-    families = {family for family, *_ in found}
-    family = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
-    return sorted({str(address[0]) for kind, _, _, _, address in found if kind == family})
