@@ -9,6 +9,7 @@ import tempfile
 from contextlib import suppress
 from typing import Any
 
+from benchmarks.trainers.programs.lora import lora
 from benchmarks.trainers.programs.turns import Ended, Turns
 
 
@@ -16,7 +17,6 @@ def main(turns: Turns, folder: str) -> None:
     """Until nobody asks for more."""
     import torch
     from datasets import Dataset
-    from peft import LoraConfig
     from transformers import (
         AutoModelForCausalLM,
         AutoModelForSequenceClassification,
@@ -90,13 +90,7 @@ def main(turns: Turns, folder: str) -> None:
         value_model=value,
         train_dataset=Dataset.from_list(rows),
         eval_dataset=Dataset.from_list(rows[:1]),
-        peft_config=LoraConfig(
-            r=told["rank"],
-            lora_alpha=told["alpha"],
-            lora_dropout=0.0,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
+        peft_config=lora(told),
         callbacks=[Stepped()],
     )
     turns.ready()

@@ -6,6 +6,7 @@ import tempfile
 from contextlib import suppress
 from typing import Any
 
+from benchmarks.trainers.programs.lora import lora
 from benchmarks.trainers.programs.turns import Ended, Turns
 
 EPOCH = 64  # steps from one pass over the data to the next, so that beginning one costs nothing to speak of
@@ -15,7 +16,6 @@ def main(turns: Turns, folder: str) -> None:
     """Until nobody asks for more."""
     import torch
     from datasets import Dataset
-    from peft import LoraConfig
     from transformers import (
         AutoModelForCausalLM,
         AutoModelForSequenceClassification,
@@ -70,13 +70,7 @@ def main(turns: Turns, folder: str) -> None:
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         reward_processing_classes=AutoTokenizer.from_pretrained(told["model"]),
-        peft_config=LoraConfig(
-            r=told["rank"],
-            lora_alpha=told["alpha"],
-            lora_dropout=0.0,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
+        peft_config=lora(told),
         callbacks=[Stepped()],
     )
     turns.ready()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from contextlib import suppress
 
+from benchmarks.trainers.programs.lora import lora
 from benchmarks.trainers.programs.turns import Ended, Turns
 
 
@@ -12,7 +13,6 @@ def main(turns: Turns, folder: str) -> None:
     """One turn."""
     import torch
     from datasets import Dataset
-    from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
@@ -44,13 +44,7 @@ def main(turns: Turns, folder: str) -> None:
         args=settings,
         processing_class=tokenizer,
         train_dataset=Dataset.from_list(rows),
-        peft_config=LoraConfig(
-            r=told["rank"],
-            lora_alpha=told["alpha"],
-            lora_dropout=0.0,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
+        peft_config=lora(told),
     )
     turns.ready()
     trainer.train()
