@@ -1,26 +1,31 @@
 """Rounds of learning alone, without servers: votes of a hidden preference, wave after wave, and what is then served.
 
-    python -m benchmarks.rounds --votes 50 100 200 400 --preference polite_helpful --noise 0.2 --seed 0
+    python -m benchmarks.rounds --votes 50 100 200 300 --preference polite_helpful --noise 0.25 --seed 0
 
 After each wave a round runs as the worker runs it: two folds, reward model and judge, PPO, gate. What passes is
 served, and the next wave votes on its replies. What is served then answers prompts that no training saw, against
 the base; the preference itself judges, ties counting half. One line of JSON a round.
+
+The steps end PPO here, not the clock, so that a busy machine shows what a quiet one does: a run of the default 24
+steps takes 25 to 45 s of the 90 s that a worker allows it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from benchmarks.results import Figure, Row, parser_of
+from benchmarks.results import Figure, Row, commit, parser_of, save
 from deploy.preferences import LIKED_FROM, PREFERENCES
 from deploy.quality import held_out, wilson
 from deploy.simulate import TIE_MARGIN
@@ -36,8 +41,9 @@ from training.splits import split_of
 from training.starter.corpus import dialogs
 from training.trunk import Trunk
 
+NAME = "rounds"
 DESCRIPTION = (
-    "rounds of learning alone, without servers: what is served after 50, 100, 200 and 400 noisy votes"
+    "rounds of learning alone, without servers: what is served after 50, 100, 200 and 300 noisy votes"
 )
 Prompt = tuple[Message, ...]
 SUBJECTS = 16
@@ -61,6 +67,8 @@ class RoundFigures:
     lower: float
     upper: float
     seconds: float
+    ppo_seconds: float  # the most that PPO was allowed
+    of: str  # the source that ran, as ``results.commit`` tells it
     trained: dict[str, Any] = field(default_factory=dict)
 
 
@@ -178,10 +186,17 @@ class Judgement:
 
 
 def rounds(
-    trunk: Trunk, judgement: Judgement, name: str, waves: Sequence[int], noise: float, seed: int
+    trunk: Trunk,
+    judgement: Judgement,
+    name: str,
+    waves: Sequence[int],
+    noise: float,
+    seed: int,
+    *,
+    settings: TrainingSettings,
+    of: str,
 ) -> Iterator[RoundFigures]:
     """One round a wave; ``waves`` are votes cast so far in all."""
-    settings = TrainingSettings()
     voters = Voters(trunk, name, noise, seed, settings.holdout_share)
     served: Path | None = None
     with tempfile.TemporaryDirectory() as folder:
@@ -195,15 +210,19 @@ def rounds(
             seconds = time.monotonic() - began
             candidate = judgement.win_rate(name, learned.adapter) if learned.adapter else None
             served = learned.adapter if learned.verdict.passed and learned.adapter else served
-            rate = candidate if served == learned.adapter else judgement.win_rate(name, served)
-            lower, upper = judgement.interval(rate or 0.5)
+            rate = (
+                candidate
+                if candidate is not None and learned.verdict.passed
+                else judgement.win_rate(name, served)
+            )
+            lower, upper = judgement.interval(rate)
             yield RoundFigures(
                 preference=name, seed=seed, votes=votes, noise=noise, verdict=_verdict(learned),
                 reason=learned.verdict.reason,
                 reward_accuracy=judgement.told_apart(name, RewardModel.load(trunk, work / "reward")),
                 judge_accuracy=judgement.told_apart(name, RewardModel.load(trunk, work / "reward" / "judge")),
-                candidate_win_rate=candidate, win_rate=rate or 0.5, lower=lower, upper=upper, seconds=seconds,
-                trained=learned.trained.get("ppo", {}),
+                candidate_win_rate=candidate, win_rate=rate, lower=lower, upper=upper, seconds=seconds,
+                ppo_seconds=settings.ppo_seconds, of=of, trained=learned.trained.get("ppo", {}),
             )  # fmt: skip
 
 
@@ -212,43 +231,88 @@ def _verdict(learned: Learned) -> str:
 
 
 def run(arguments: Sequence[str]) -> list[Row]:
-    """Every preference with every seed; one row a round, each printed as it comes."""
-    parser = parser_of(__doc__)
-    parser.add_argument("--votes", type=int, nargs="+", default=[50, 100, 200, 400])
-    parser.add_argument("--preference", nargs="+", default=THREE, choices=list(PREFERENCES))
-    parser.add_argument("--noise", type=float, default=0.2)
-    parser.add_argument("--seed", type=int, nargs="+", default=[0])
-    parser.add_argument("--held-out", type=int, default=512)
-    parser.add_argument("--threads", type=int, default=2)
-    told = parser.parse_args(arguments)
+    """Every seed with every preference; one row a round, each printed and written down as it comes."""
+    told = _parsed(arguments)
     trunk = Trunk.load(StoreSettings().model_path, threads=told.threads)
     judgement = Judgement(trunk, told.held_out)
-    rows = []
-    for name in told.preference:
-        for seed in told.seed:
-            for one in rounds(trunk, judgement, name, told.votes, told.noise, seed):
-                rows.append(asdict(one))
-                print(json.dumps(rows[-1]), flush=True)
+    settings, of = TrainingSettings(ppo_seconds=told.ppo_seconds), commit()
+    done = whole(told.rows, told.votes, told.noise) if told.rows and told.rows.exists() else {}
+    asked = [(name, seed) for seed in told.seed for name in told.preference]
+    for name, seed in asked:
+        if (name, seed) in done:
+            continue
+        done[name, seed] = []
+        for one in rounds(trunk, judgement, name, told.votes, told.noise, seed, settings=settings, of=of):
+            done[name, seed].append(asdict(one))
+            print(line := json.dumps(done[name, seed][-1]), flush=True)
+            if told.rows:
+                with told.rows.open("a") as file:
+                    file.write(line + "\n")
+    rows = [row for run in asked for row in done[run]]
+    if told.keep:
+        save(NAME, rows, time.monotonic() - sum(row["seconds"] for row in rows))
     return rows
 
 
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = parser_of(__doc__)
+    parser.add_argument("--votes", type=int, nargs="+", default=[50, 100, 200, 300])
+    parser.add_argument("--preference", nargs="+", default=list(PREFERENCES), choices=list(PREFERENCES))
+    parser.add_argument("--noise", type=float, default=0.25, help="share of votes that are turned round")
+    parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--held-out", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--ppo-seconds", type=float, default=3600.0, help="the most that PPO may take")
+    parser.add_argument(
+        "--rows", type=Path, help="file to which rows go, and whose whole runs are not done again"
+    )
+    parser.add_argument("--keep", action="store_true", help="also write results/")
+    return parser.parse_args(arguments)
+
+
+def whole(file: Path, waves: Sequence[int], noise: float) -> dict[tuple[str, int], list[Row]]:
+    """Of the rows in ``file`` those of runs that saw every wave at this noise, by preference and seed."""
+    runs: dict[tuple[str, int], dict[int, Row]] = {}
+    for row in map(json.loads, file.read_text().splitlines()):
+        if row["noise"] == noise:
+            runs.setdefault((row["preference"], row["seed"]), {})[row["votes"]] = row
+    return {run: list(rows.values()) for run, rows in runs.items() if list(rows) == list(waves)}
+
+
 def figures(rows: Sequence[Row]) -> list[Figure]:
-    """What is served after each round, and how well the reward model knows; one line a preference and seed."""
-    runs: dict[tuple[str, int], list[Row]] = {}
-    for row in rows:
-        runs.setdefault((row["preference"], row["seed"]), []).append(row)
-    lines = []
-    for (name, seed), ones in runs.items():
-        of = f"after {', '.join(str(row['votes']) for row in ones)} votes, `{name}`, seed {seed}"
-        won = [f"{row['win_rate']:.0%}" for row in ones]
-        knew = [f"{row['reward_accuracy']:.0%}" for row in ones]
-        lines += [
+    """What is served after each wave, the worst of all runs first; then every preference's own line."""
+    waves, names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("votes", "preference"))
+    lines = [_after([row for row in rows if row["votes"] == votes]) for votes in waves]
+    for name in names:
+        seen = [[row for row in rows if row["preference"] == name and row["votes"] == v] for v in waves]
+        seeds = sum(row["votes"] == waves[0] for row in rows if row["preference"] == name)
+        lines.append(
             Figure(
-                f"rounds alone: what is served wins against the base, {of}", ", ".join(won), "the base: 50%"
-            ),
-            Figure(f"reward model, unseen pairs told apart, {of}", ", ".join(knew), "a coin: 50%"),
-        ]
+                f"what is served wins against the base, `{name}`, after {_listed(waves)} votes, median of {seeds} runs",
+                _listed(f"{median(row['win_rate'] for row in ones):.0%}" for ones in seen),
+                "reward model, unseen pairs told apart: "
+                + _listed(f"{median(row['reward_accuracy'] for row in ones):.0%}" for ones in seen),
+            )
+        )
     return lines
+
+
+def _after(ones: Sequence[Row]) -> Figure:
+    """The line of one wave."""
+    least, verdicts = min(ones, key=lambda row: row["win_rate"]), [row["verdict"] for row in ones]
+    won = [row["win_rate"] for row in ones]
+    return Figure(
+        f"rounds alone, {ones[0]['votes']} votes, {ones[0]['noise']:.0%} of them wrong, {len(ones)} runs: what is "
+        "served wins against the base, least (95 %) and median",
+        f"{least['win_rate']:.0%} ({least['lower']:.0%} to {least['upper']:.0%}), {median(won):.0%}; "
+        f"{sum(rate >= 0.8 for rate in won)} runs at 80% or more",
+        f"the base: 50%; of the rounds {verdicts.count('served')} published, {verdicts.count('rejected')} refused "
+        f"theirs, {verdicts.count('nothing')} made none",
+    )
+
+
+def _listed(parts: Iterable[object]) -> str:
+    return ", ".join(map(str, parts))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from benchmarks import forgeries, forget, ledger, loop, overload, redis_memory, rounds, start, swaps, votes
 from benchmarks.results import Figure, Row
 
@@ -83,14 +86,45 @@ def test_a_loop_that_released_nothing_says_so() -> None:
     assert live.endswith(", live 181 s after the last vote")
 
 
-def test_rounds_are_a_line_a_preference_and_seed() -> None:
-    rows: list[Row] = [
-        {"preference": "brief", "seed": seed, "votes": votes, "win_rate": won, "reward_accuracy": 0.75}
-        for seed, votes, won in ((0, 50, 0.5), (0, 100, 0.712), (1, 50, 0.5))
+def round_row(name: str, seed: int, votes: int, verdict: str, won: float, knew: float = 0.75) -> Row:
+    return {
+        "preference": name, "seed": seed, "votes": votes, "noise": 0.25, "verdict": verdict, "win_rate": won,
+        "lower": won - 0.04, "upper": won + 0.04, "reward_accuracy": knew,
+    }  # fmt: skip
+
+
+def test_rounds_tell_the_worst_run_of_each_wave_and_the_median_of_each_preference() -> None:
+    rows = [
+        round_row("brief", 0, 50, "nothing", 0.5),
+        round_row("brief", 0, 100, "served", 0.81, 0.8),
+        round_row("brief", 1, 50, "served", 0.7),
+        round_row("brief", 1, 100, "rejected", 0.7),
+        round_row("plain", 0, 50, "served", 0.9, 0.7),
+        round_row("plain", 0, 100, "served", 0.8),
     ]
-    told_of = rounds.figures(rows)
-    assert [figure.heed for figure in told_of] == ["50%, 71%", "75%, 75%", "50%", "75%"]
-    assert "after 50, 100 votes, `brief`, seed 0" in told_of[0].what
+    lines = rounds.figures(rows)
+    assert "50 votes, 25% of them wrong, 3 runs" in lines[0].what
+    assert told(lines) == [
+        (
+            "50% (46% to 54%), 70%; 1 runs at 80% or more",
+            "the base: 50%; of the rounds 2 published, 0 refused theirs, 1 made none",
+        ),
+        (
+            "70% (66% to 74%), 80%; 2 runs at 80% or more",
+            "the base: 50%; of the rounds 2 published, 1 refused theirs, 0 made none",
+        ),
+        ("60%, 76%", "reward model, unseen pairs told apart: 75%, 78%"),
+        ("90%, 80%", "reward model, unseen pairs told apart: 70%, 75%"),
+    ]
+    assert "`brief`, after 50, 100 votes, median of 2 runs" in lines[2].what
+
+
+def test_runs_of_rounds_that_ended_half_way_or_heard_other_noise_are_done_again(tmp_path: Path) -> None:
+    first = [round_row("brief", 0, votes, "served", 0.8) for votes in (50, 100)]
+    half, other = round_row("plain", 0, 50, "served", 0.8), [row | {"noise": 0.2, "seed": 1} for row in first]
+    file = tmp_path / "rows"
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*first, half, *other]))
+    assert rounds.whole(file, [50, 100], 0.25) == {("brief", 0): first}
 
 
 def test_overload_tells_ratios_refusals_and_what_was_neither() -> None:
