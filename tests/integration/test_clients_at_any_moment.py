@@ -110,8 +110,8 @@ async def client(port: int, draw: random.Random) -> None:
         if draw.random() < 0.3:
             writer.write_eof()
             await asyncio.sleep(draw.choice([0, 0.01]))
-    except OSError:  # the gateway closed it first; the end of a closed connection is no ConnectionError, but ENOTCONN
-        pass
+    except OSError:
+        pass  # the gateway closed it first; the end of a closed connection is no ConnectionError, but ENOTCONN
     finally:
         writer.transport.abort() if draw.random() < 0.5 else writer.close()
 
