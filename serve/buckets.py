@@ -52,10 +52,11 @@ class Bucket:
         missing = units - self.left(now)
         return missing / self.quota.rate if missing > SLACK else 0.0
 
-    def take(self, now: float, units: float) -> None:
-        """Take them, there or not."""
+    def take(self, now: float, units: float) -> float:
+        """Take them, there or not; returns what is left."""
         self._level, self._at = self.left(now) - units, max(self._at, now)
         self.untold += units
+        return self._level
 
     def lower(self, now: float, level: float) -> None:
         """The store says that all gateways together left so much; what is untold is not in it."""
@@ -98,8 +99,8 @@ class Buckets:
 
     def take(self, bucket: Bucket, now: float, units: float) -> None:
         """Take them from one of these, there or not."""
-        bucket.take(now, units)
-        if bucket.untold > 1.0 and bucket.untold > EARLY_SHARE * bucket.left(now):
+        left = bucket.take(now, units)
+        if bucket.untold > 1.0 and bucket.untold > EARLY_SHARE * left:
             self._early()
 
     def untold(self, most: int) -> list[Use]:

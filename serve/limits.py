@@ -164,11 +164,20 @@ class Limits:
 
     def _charge(self) -> None:
         """Take what the responses that ended have used."""
+        if not self._charges:
+            return
+        used: dict[
+            str, tuple[Caller, int]
+        ] = {}  # by key: the writer's thread tells of many responses at a time
         while self._charges:
             caller, tokens = self._charges.popleft()
+            _, before = used.get(caller.key_id, (caller, 0))
+            used[caller.key_id] = caller, before + tokens
+        now = self._clock()
+        for caller, tokens in used.values():
             for meter, bucket in self._metered(caller):
                 if meter.unit == "tokens":
-                    self._buckets.take(bucket, self._clock(), tokens)
+                    self._buckets.take(bucket, now, tokens)
 
     def _count(self, error: GatewayError) -> None:
         self._metrics.refused.labels(error.code).inc()

@@ -117,6 +117,9 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        # Else request, scope and Direct hold each other until the collector comes, which holds up all streams.
+        if self._answered is not None:
+            self._answered.scope["extensions"].clear()
         super().on_response_complete()
         self._ending()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -111,6 +112,25 @@ async def test_http_1_0_gets_its_body_as_it_is() -> None:
         writer.write(b"GET /a HTTP/1.0\r\n\r\n")
         assert (await reader.read()).endswith(b"\r\n\r\nhello world")
         writer.close()
+
+
+@pytest.mark.parametrize("past", [False, True])
+async def test_what_an_answer_held_goes_without_the_collector(past: bool) -> None:
+    """Which would hold up all streams while it looks for it."""
+
+    async def writes(direct: Direct) -> None:
+        direct.write(b"hello")
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(past=past, a=writes) as server:
+            reader, writer = await server.connect(*[b"/a"] * 5)
+            assert [await body_of(reader) for _ in range(5)] == [b"hello"] * 5
+            await until(lambda: not any(isinstance(one, Direct) for one in gc.get_objects()))
+            writer.close()
+    finally:
+        gc.enable()
 
 
 class Told:

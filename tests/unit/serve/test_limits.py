@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,17 @@ def test_tokens_are_paid_after_and_a_debt_is_waited_for() -> None:
     assert caught.value.headers["x-ratelimit-reset-tokens"] == "90s"
     now[0] = 31.0
     asked(there, who)
+
+
+def test_what_several_responses_used_is_paid_together_by_each_key() -> None:
+    there, who = limits([0.0]), caller(tokens_per_minute=600)
+    assert who.record
+    other = Caller("k-2", who.scopes, record=replace(who.record, id="k-2"))
+    for tokens in (100, 200, 50):
+        there.charge(who, tokens)
+        there.charge(other, 1)
+    assert asked(there, who)["x-ratelimit-remaining-tokens"] == "250"
+    assert asked(there, other)["x-ratelimit-remaining-tokens"] == "597"
 
 
 def test_tokens_a_day_hold_beside_those_a_minute() -> None:
