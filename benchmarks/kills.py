@@ -21,7 +21,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Self
 
-from benchmarks.results import Figure, Row, parser_of
+from benchmarks.results import Figure, Row, parser_of, save
 from feedback.settings import StoreSettings
 from tests.unit.training.tiny import save_tiny
 
@@ -205,7 +205,8 @@ def run(arguments: Sequence[str]) -> list[Row]:
         default="starter",
         help="tiny: random weights, some 20,000 of them, for a machine that is busy",
     )
-    told = parser.parse_args(arguments)
+    parser.add_argument("--keep", action="store_true", help="also write results/")
+    told, began = parser.parse_args(arguments), time.monotonic()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -216,6 +217,8 @@ def run(arguments: Sequence[str]) -> list[Row]:
         ):  # fmt: skip
             rows.append({**row, "model": told.model})
             print(rows[-1], file=sys.stderr, flush=True)
+    if told.keep:
+        save("kills", rows, began, arguments)
     return rows
 
 

@@ -8,10 +8,11 @@ import json
 import math
 import os
 import platform
+import shlex
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -54,9 +55,13 @@ class Result:
     seconds: float
     machine: dict[str, Any]
     rows: list[Row]
+    arguments: list[str] = field(default_factory=list)  # where they were not those of the README's figures
 
     @property
     def command(self) -> str:
+        """What measures it again."""
+        if self.arguments:
+            return f"python -m benchmarks.{self.benchmark} {shlex.join(self.arguments)}"
         return f'make bench ARGS="{self.benchmark}"'
 
 
@@ -108,10 +113,11 @@ def commit() -> str:
     return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
 
 
-def save(name: str, rows: list[Row], began: float) -> Result:
+def save(name: str, rows: list[Row], began: float, arguments: Sequence[str] = ()) -> Result:
     """Write the rows of a run that began at ``began`` (monotonic) to results/<name>.json."""
     date = time.strftime("%Y-%m-%d", time.gmtime())
-    result = Result(name, date, commit(), round(time.monotonic() - began, 1), machine(), rows)
+    seconds = round(time.monotonic() - began, 1)
+    result = Result(name, date, commit(), seconds, machine(), rows, [*arguments])
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(asdict(result), indent=1) + "\n")
     return result

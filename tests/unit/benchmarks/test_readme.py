@@ -67,7 +67,16 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     saved = results.save("swaps", [{"failed": 0}], began=0.0)
     assert results.load("swaps") == saved
+    assert saved.command == 'make bench ARGS="swaps"'
     assert results.load("start") is None
+
+
+def test_a_run_with_arguments_of_its_own_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    results.save("kills", [], began=0.0, arguments=["--model", "tiny", "--keep"])
+    kept = results.load("kills")
+    assert kept is not None
+    assert kept.command == "python -m benchmarks.kills --model tiny --keep"
 
 
 def test_a_result_names_neither_machine_nor_folder() -> None:
