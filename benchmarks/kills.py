@@ -223,14 +223,18 @@ def run(arguments: Sequence[str]) -> list[Row]:
 
 
 def figures(rows: Sequence[Row]) -> list[Figure]:
-    """How many kills and runs, and how many adapters had other bytes."""
-    kills = [kill for row in rows for kill in row["kills"]]
+    """How many kills and how many of the runs that were killed gave an adapter of other bytes."""
+    killed = [row for row in rows if row["kills"]]  # others ended before their moment came: they show nothing
+    kills = [kill for row in killed for kill in row["kills"]]
     writing = sum(kill["writing"] for kill in kills)
-    other, models = sum(not row["same"] for row in rows), " and ".join(sorted({row["model"] for row in rows}))
+    other, models = (
+        sum(not row["same"] for row in killed),
+        " and ".join(sorted({row["model"] for row in rows})),
+    )
     return [
         Figure(
             f"SIGKILLs of learning at random points ({models} model), {writing} within the write of a checkpoint",
-            f"{len(kills)}: {other} of {len(rows)} adapters with other bytes",
+            f"{len(kills)}: {other} of {len(killed)} adapters with other bytes",
             "none wanted",
         )
     ]

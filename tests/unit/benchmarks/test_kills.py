@@ -32,6 +32,7 @@ def row(*writing: bool, same: bool) -> Row:
 
 
 def test_the_figure_counts_kills_and_adapters_with_other_bytes() -> None:
-    (line,) = figures([row(True, False, same=True), row(True, same=False), row(False, same=True)])
+    rows = [row(True, False, same=True), row(True, same=False), row(same=True), row(False, same=True)]
+    (line,) = figures(rows)
     assert line.heed == "4: 1 of 3 adapters with other bytes"
     assert line.what.endswith("(tiny model), 2 within the write of a checkpoint")
