@@ -18,12 +18,25 @@ router = APIRouter(tags=["loop"])
 WORKERS = "_workers"  # where the workers leave their heartbeats, among the aliases' states
 
 # Null until a worker has told.
-WORKERS_TELL = ("freshness_seconds", "step", "progress", "last_batch", "last_reward_model", "last_round")
+WORKERS_TELL = (
+    "freshness_seconds",
+    "step",
+    "progress",
+    "last_batch",
+    "last_reward_model",
+    "last_round",
+    "canaries",
+    "canary_incidents",
+)
+GATE_CANARIES = frozenset({"flattery", "refusals", "asking_back", "safety", "canaries"})
+"""The gate's checks of what no preference may teach."""
 
 
 @router.get("/v1/loop", dependencies=[PRODUCT])
 def loop(parts: Parts, alias: str | None = None) -> Response:
-    """The pipeline now: waiting votes, the running step, the last batch, reward model and adapter, freshness.
+    """The pipeline now: waiting votes, the running step, the last batch, reward model and adapter, freshness, and the
+    canaries: ``gate_canaries`` of the newest adapter that was at the gate, ``canaries`` of the last look at what is
+    live, ``canary_incidents`` of those that saw one break.
 
     What the workers last wrote stands under its own names; ``metrics`` are their gauges.
     """
@@ -42,6 +55,7 @@ def loop(parts: Parts, alias: str | None = None) -> Response:
         },
         "votes_total": parts.log.votes_total(record.name),
         "last_adapter": _brief(adapters[-1]) if adapters else None,
+        "gate_canaries": _gate_canaries(adapters),
         "adapters": {
             state: _count(adapters, state) for state in ("candidate", "canary", "live", "retired", "rejected")
         },
@@ -89,6 +103,15 @@ def cancel(parts: Parts, body: TrainBody | None = None) -> Response:
 
 def _brief(record: AdapterRecord) -> dict[str, Any]:
     return {"id": record.id, "state": record.state, "created": record.created, "reason": record.reason}
+
+
+def _gate_canaries(adapters: list[AdapterRecord]) -> dict[str, Any] | None:
+    """What they found of the newest that was at the gate; None: none was."""
+    for record in reversed(adapters):
+        if record.gate:
+            checks = [one for one in record.gate.get("checks", ()) if one.get("check") in GATE_CANARIES]
+            return {"adapter": record.id, "time": record.created, "checks": checks}
+    return None
 
 
 def _count(adapters: list[AdapterRecord], state: str) -> int:

@@ -3,6 +3,7 @@
 import { get, post } from "./api.js";
 import { drawAdapters } from "./adapters.js";
 import { drawCurve } from "./curve.js";
+import { drawCanaries } from "./loopcanaries.js";
 import { $, confirmed, h } from "./dom.js";
 import { ago, counted, duration, figure, percent, picture, short } from "./loopstate.js";
 import { drawPipeline, drawStep } from "./pipeline.js";
@@ -31,6 +32,7 @@ function draw(now) {
   place("tiles", [now.waiting, now.total, now.freshness, now.live, now.spooled, now.refused, Math.floor(Date.now() / 30000)], () => tiles(now));
   place("reward", [reward, adapters.length], () => rewardCard(now));
   place("batch", [now.batch, Math.floor(Date.now() / 5000)], () => batchCard(now.batch));
+  place("canaries", [now.gated, now.looked, now.incidents, new Date().toDateString()], () => drawCanaries(now));
   place("adapters", [adapters, Math.floor(Date.now() / 30000)], () => (adapters.length ? drawAdapters(adapters, refresh, failed) : h("li", { class: "empty" }, "No adapter yet: the base answers.")));
   place("rounds", [rounds, last, Math.floor(Date.now() / 30000)], () => drawRounds(rounds.length ? rounds : last ? [last] : []));
   place("engines", now.engines, () => now.engines.map((one) => h("li", { class: "row" }, h("span", { class: `pill ${one.up ? "good" : "bad"}` }, one.up ? "up" : "down"), one.name, h("span", { class: "soft small" }, `${counted(one.ready?.length ?? 0, "adapter")} ready, ${one.in_flight ?? 0} in flight`))));

@@ -33,6 +33,7 @@ export function picture(loop, adapters, experiments) {
     reward: loop.last_reward_model ?? null,
     last: loop.last_round ?? null,
     rounds: loop.history ?? [],
+    gated: loop.gate_canaries ?? null, looked: loop.canaries ?? null, incidents: loop.canary_incidents ?? [],
     freshness: loop.freshness_seconds ?? loop.metrics?.freshness_seconds ?? null,
     workers: loop.workers ? Object.entries(loop.workers).map(([task, beat]) => ({ task, ok: beat?.last_success ?? 0, failed: beat?.last_failure ?? 0, why: beat?.why ?? "" })).sort((a, b) => a.task.localeCompare(b.task)) : null,
     engines, up: engines.filter((one) => one.up).length,
@@ -97,6 +98,13 @@ export function ago(time) {
   const past = Math.max(0, Date.now() / 1000 - time);
   if (past < 60) return "just now";
   return past < 3600 ? `${Math.floor(past / 60)} min ago` : past < 86400 ? `${Math.floor(past / 3600)} h ago` : `${Math.floor(past / 86400)} d ago`;
+}
+
+/** The time of day of a Unix time, with the day when it was another. */
+export function clock(time) {
+  const then = new Date(1000 * time);
+  const day = then.toDateString() === new Date().toDateString() ? {} : { day: "numeric", month: "short" };
+  return then.toLocaleString([], { ...day, hour: "2-digit", minute: "2-digit" });
 }
 
 /** A figure with as many digits as it deserves. */

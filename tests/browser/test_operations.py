@@ -22,6 +22,9 @@ REJECTED = "a-000001-3f9a1c77be02"
 RUNNING = {"step": "ppo", "progress": 0.43, "eta_seconds": 25.6}
 CHECK = {"check": "win_rate", "verdict": "failed", "value": 0.478, "bar": 0.5, "why": "wins too little"}
 
+REFUSALS = {"check": "refusals", "verdict": "passed", "value": 0.02, "bar": 0.1, "why": "refuses little"}
+SEEN = {"canary": "asking_back", "share": 1.0, "base": 0.078, "gate": 0.05, "rise": 0.87, "bar": 0.85}
+
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory, own_redis: str) -> Iterator[str]:
@@ -48,7 +51,7 @@ def fill(redis_url: str) -> None:
         for n in range(3)
     )
     log.append(list(said))
-    gate = {"passed": False, "reason": "wins too little", "checks": [CHECK]}
+    gate = {"passed": False, "reason": "wins too little", "checks": [CHECK, REFUSALS]}
     registry.add_adapter(
         AdapterRecord(
             id=REJECTED,
@@ -110,6 +113,39 @@ async def test_an_unfolded_adapter_tells_why_it_was_refused_and_stays_open(page:
         pass
     await expect(page.locator("#adapters table")).to_be_visible()
     await expect(page.get_by_role("button", name="Make it live")).to_have_count(0)
+
+
+async def test_the_canaries_of_the_gate_and_of_what_is_live_are_shown_with_their_bars(
+    page: Page, url: str, own_redis: str, tmp_path: Path
+) -> None:
+    await page.goto(f"{url}/loop")
+    gate, live = page.locator("#canaries > div").first, page.locator("#canaries > div").nth(1)
+    await expect(gate).to_contain_text("passed")
+    await expect(gate.get_by_role("row").nth(1)).to_have_text("refusals2 %10 %")
+    await expect(live).to_have_count(0)
+    sound = {
+        "time": time.time(),
+        "adapter": "a-000002-x",
+        "broken": [],
+        "what": "in good order in 128 replies",
+    }
+    seen = [{**SEEN, "canary": "refusals", "share": 0.02, "base": 0.01, "bar": 0.1}, SEEN]
+    registry = RedisRegistry(connect(own_redis))
+    registry.set_loop("heed", {"canaries": {**sound, "seen": seen[:1]}})
+    await expect(live).to_contain_text("in good order")
+    await expect(live).to_contain_text("In good order in 128 replies.")
+    await expect(live.get_by_role("row").nth(1)).to_have_text("refusals2 %1 %+10 %")
+    clock = await page.evaluate("new Date().toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })")
+    await expect(live).to_contain_text(f"a-000002live, looked at {clock}")
+    what = "asking_back in 100% of 128 replies, the base in 8%: rolled back to the base"
+    broken = {**sound, "broken": ["asking_back"], "what": what}
+    state = {"canaries": {**broken, "seen": seen}, "canary_incidents": [broken]}
+    registry.set_loop("heed", state)
+    await expect(live.get_by_role("row").nth(2)).to_have_text("asking back, broken100 %8 %+85 %")
+    await expect(live).to_contain_text("rolled back to the base.")
+    await page.locator("#canaries").screenshot(path=tmp_path / "canaries.png")
+    registry.set_loop("heed", {"canaries": {**sound, "time": time.time() + 1, "seen": []}})
+    await expect(page.locator("#canaries")).to_contain_text("a-000002. Asking back in 100% of 128 replies")
 
 
 async def test_a_step_that_moves_on_is_drawn_without_a_reload(page: Page, url: str, own_redis: str) -> None:
