@@ -1,6 +1,6 @@
 """Three times the capacity: how long do users of high priority wait for their first token, and what are others told?
 
-    python -m benchmarks.overload --places 8 --reserve 0.5 --low 0.375
+    python -m benchmarks.overload --places 8 --reserve 0.5 --low 0.25
 
 A real vLLM engine with the starter model, a real Valkey, a real gateway that lets ``--places`` chats at once to the
 engine: those of priority normal only while fewer than the rest of ``--reserve`` are there, those of priority low only
@@ -188,7 +188,7 @@ def run(arguments: Sequence[str]) -> list[Row]:
     parser = parser_of(__doc__)
     parser.add_argument("--places", type=int, default=8, help="HEED_ENGINE_CHATS")
     parser.add_argument("--reserve", type=float, default=0.5, help="HEED_HIGH_RESERVE")
-    parser.add_argument("--low", type=float, default=0.375, help="HEED_LOW_SHARE")
+    parser.add_argument("--low", type=float, default=0.25, help="HEED_LOW_SHARE")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each phase")
     parser.add_argument("--rounds", type=int, default=10)
     told = parser.parse_args(arguments)

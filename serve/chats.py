@@ -65,7 +65,7 @@ class Chats:
         if record.request.stored and self.redact.on:  # that takes its time: not where others stream
             self._remember(record)
         if record.caller is not None:
-            self._limits.charge(record.caller, record.spent())
+            self._limits.charge(record.caller, event.prompt_tokens + event.completion_tokens)
         adapter = record.plan.adapter
         metrics = self._metrics
         metrics.chat_tokens.labels(adapter, "prompt").inc(event.prompt_tokens)

@@ -106,20 +106,20 @@ class Record:
                 self.reply.drop_text()
         return self.reply
 
-    def spent(self) -> int:
-        """Tokens of prompt and reply. Who leaves before the engine has told them is not let off: each piece that came
-        counts for one, and so do four bytes of the prompt.
+    def spent(self) -> tuple[int, int]:
+        """Tokens of prompt and reply, as the engine told them. Who leaves before it has is not let off: each piece that
+        came counts for one, and so do four bytes of a prompt that an engine was asked about.
         """
         reply = self.read()
-        told = reply.prompt_tokens + reply.completion_tokens
-        if told or self.code != CLIENT_LEFT or not self.first:
-            return told
+        if reply.prompt_tokens or reply.completion_tokens or self.code != CLIENT_LEFT or not self.exchange:
+            return reply.prompt_tokens, reply.completion_tokens
         texts = (str(one.get("content") or "").encode("utf-8", "surrogatepass") for one in self.messages)
-        return (len(reply.prompt_token_ids) or sum(map(len, texts)) // 4) + reply.said
+        return len(reply.prompt_token_ids) or sum(map(len, texts)) // 4, reply.said
 
     def event(self) -> Response:
         """The Response event; without any text when the client asked for ``store: false``."""
         reply, stored = self.read(), self.request.stored
+        prompt_tokens, completion_tokens = self.spent()
         return Response(
             event_id=self.response_id,
             response_id=self.response_id,
@@ -139,8 +139,8 @@ class Record:
             text=reply.text if stored else "",
             finish_reason=reply.finish_reason,
             sampling=self.request.logged_sampling(self.overrides),
-            prompt_tokens=reply.prompt_tokens,
-            completion_tokens=reply.completion_tokens,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
             time_to_first_token=max(0.0, self.first - self.began) if self.first else 0.0,
             duration=max(0.0, self.ended - self.began),
             engine=self.engine,

@@ -62,7 +62,7 @@ class GatewaySettings(Rating, EngineSettings):
         default=0.1, ge=0, lt=1, description="share of the places that only chats of priority high may take"
     )
     low_share: float = Field(
-        default=0.5, gt=0, le=1, description="share of the places that chats of priority low may fill"
+        default=0.25, gt=0, le=1, description="share of the places that chats of priority low may fill"
     )
     key_chats: int = Field(
         default=0, ge=0, description="most chats at once of a key that sets no --max-concurrent; 0: any"

@@ -12,10 +12,10 @@ from feedback.ids import mint_response
 from serve.auth import Caller, header_of
 from serve.chat_request import ChatRequest, parse_chat
 from serve.direct import direct_of
-from serve.errors import GatewayError, translate
+from serve.errors import ClientLeft, GatewayError, translate
 from serve.gateway import Gateway
 from serve.metrics import OTHER, code_label
-from serve.record import Record, whole_body
+from serve.record import CLIENT_LEFT, Record, whole_body
 from serve.routes.parts import gateway_of, json_answer, limited_subject
 from serve.schemas.chat import ChatAnswer
 from serve.stream import ChatStream
@@ -101,7 +101,10 @@ async def _answer(gateway: Gateway, caller: Caller, request: Request, record: Re
 
 
 def _counted(gateway: Gateway, record: Record | None, error: GatewayError) -> GatewayError:
-    """Failures count too: under the arm that failed once an engine was asked."""
+    """Failures count too: under the arm that failed once an engine was asked. Who left pays what he asked for."""
+    if record is not None and record.caller is not None and isinstance(error, ClientLeft):
+        record.code = CLIENT_LEFT
+        gateway.limits.charge(record.caller, sum(record.spent()))
     if record is not None and record.engine and error.status >= 500:
         record.code = error.status
         record.request.stored = False

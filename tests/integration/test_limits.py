@@ -26,7 +26,9 @@ CHAT = {"model": "heed", "messages": [{"role": "user", "content": "hi"}]}
 
 @pytest.fixture
 async def up(tmp_path: Path, store: redis.Redis, valkey_url: str, fake: FakeEngine) -> AsyncIterator[Running]:
-    async with running(tmp_path, engines=[fake.url], redis_url=valkey_url, engine_chats=4) as gateway:
+    async with running(
+        tmp_path, engines=[fake.url], redis_url=valkey_url, engine_chats=4, low_share=0.5
+    ) as gateway:
         yield gateway
 
 
@@ -83,6 +85,20 @@ async def test_a_keys_tokens_are_charged_too_when_it_leaves_before_the_end(
     await until(lambda: fake.aborted == 1)
     (bucket,) = (one for name, one in up.gateway.limits._buckets._buckets.items() if ":tokens:" in name)
     await until(lambda: bucket.left(time.monotonic()) < 1)
+    status, refused, _ = await up.chat(key)
+    assert (status, refused["error"]["code"]) == (429, "tokens_limit")
+
+
+async def test_a_key_that_leaves_before_a_whole_reply_is_charged_its_prompt(
+    up: Running, fake: FakeEngine
+) -> None:
+    key = await with_key(up, tokens_per_minute=100)
+    fake.wait_before_first = 60.0
+    body = {"messages": [{"role": "user", "content": "four" * 100}]}
+    chat = asyncio.create_task(up.chat(key, **body))
+    await until(lambda: fake.bodies)
+    chat.cancel()
+    await until(lambda: fake.aborted == 1)
     status, refused, _ = await up.chat(key)
     assert (status, refused["error"]["code"]) == (429, "tokens_limit")
 

@@ -105,27 +105,31 @@ def test_a_client_that_left_is_not_logged_as_a_failure(code: int, logged: int) -
 @pytest.mark.parametrize(
     ("code", "came", "spent"),
     [
-        (CLIENT_LEFT, said("a ") + said("b ") * 2, 2 + 3),  # the prompt is of 10 bytes
-        (CLIENT_LEFT, event([{"delta": {"content": "a"}}], prompt_token_ids=[7] * 5), 5 + 1),
-        (CLIENT_LEFT, said("a ") + ENDING, 3 + 9),
-        (502, said("a "), 0),
-        (200, said("a ") + ENDING, 3 + 9),
+        (CLIENT_LEFT, said("a ") + said("b ") * 2, (2, 3)),  # the prompt is of 10 bytes
+        (CLIENT_LEFT, event([{"delta": {"content": "a"}}], prompt_token_ids=[7] * 5), (5, 1)),
+        (CLIENT_LEFT, said("a ") + ENDING, (3, 9)),
+        (CLIENT_LEFT, b"", (2, 0)),
+        (502, said("a "), (0, 0)),
+        (200, said("a ") + ENDING, (3, 9)),
     ],
 )
 def test_who_leaves_before_the_engine_tells_the_tokens_is_charged_what_came(
-    code: int, came: bytes, spent: int
+    code: int, came: bytes, spent: tuple[int, int]
 ) -> None:
     made = record()
     made.messages = [{"role": "user", "content": "ten bytes!"}]
-    made.code, made.first = code, 1.0
-    made.keep(came)
+    made.code = code
+    made.ask(Line().ask())
+    if came:
+        made.keep(came)
     assert made.spent() == spent
+    assert (made.event().prompt_tokens, made.event().completion_tokens) == spent
 
 
-def test_who_leaves_before_anything_came_is_charged_nothing() -> None:
+def test_who_leaves_before_an_engine_was_asked_is_charged_nothing() -> None:
     made = record()
     made.messages, made.code = [{"role": "user", "content": "ten bytes!"}], CLIENT_LEFT
-    assert made.spent() == 0
+    assert made.spent() == (0, 0)
 
 
 def test_times_are_measured_from_the_beginning_and_never_negative() -> None:
