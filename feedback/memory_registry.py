@@ -23,8 +23,11 @@ from feedback.protocols import (
     KeyRecord,
 )
 from feedback.states import (
+    check_arms,
     check_only_one_runs,
     check_version,
+    ended_by_promotion,
+    ended_by_rollback,
     in_order,
     promoted,
     rolled_back,
@@ -94,17 +97,25 @@ class MemoryRegistry(MemoryQuarantine):
 
     def promote(self, alias: str, adapter_id: str | None, reason: str) -> AliasRecord:
         with self._lock:
-            return self._apply(*promoted(self.alias(alias), adapter_id, reason, self.adapter))
+            before = self.alias(alias)
+            after, touched = promoted(before, adapter_id, reason, self.adapter)
+            over = ended_by_promotion(before, after, reason, self._experiments.values())
+            return self._apply(after, touched, over)
 
     def rollback(self, alias: str, reason: str) -> AliasRecord:
         with self._lock:
-            return self._apply(*rolled_back(self.alias(alias), reason, self.adapter))
+            before = self.alias(alias)
+            after, touched = rolled_back(before, reason, self.adapter)
+            return self._apply(after, touched, ended_by_rollback(before, reason, self._experiments.values()))
 
-    def _apply(self, alias: AliasRecord, touched: Sequence[AdapterRecord]) -> AliasRecord:
+    def _apply(
+        self, alias: AliasRecord, touched: Sequence[AdapterRecord], over: Sequence[ExperimentRecord]
+    ) -> AliasRecord:
         if self._aliases[alias.name] != alias:
             self._generation += 1
         self._aliases[alias.name] = alias
         self._adapters.update({adapter.id: adapter for adapter in touched})
+        self._experiments.update({one.name: one for one in over})
         return alias
 
     def experiment(self, name: str) -> ExperimentRecord:
@@ -117,6 +128,8 @@ class MemoryRegistry(MemoryQuarantine):
     def put_experiment(self, record: ExperimentRecord) -> ExperimentRecord:
         with self._lock:
             check_only_one_runs(record, self._experiments.values())
+            _check_stands(self._experiments, record)
+            check_arms(record, self._adapters.get)
             return self._put(self._experiments, record.name, record)
 
     def keys(self) -> list[KeyRecord]:
@@ -196,10 +209,15 @@ class MemoryRegistry(MemoryQuarantine):
 
     def _put(self, table: dict[str, V], name: str, record: V) -> V:
         with self._lock:
-            check_version(name, table[name].version if name in table else 0, record.version)
+            _check_stands(table, record)
             table[name] = replace(record, version=record.version + 1)
             self._generation += 1
             return table[name]
+
+
+def _check_stands(table: Mapping[str, V], record: V) -> None:
+    standing = table.get(record.name)
+    check_version(record.name, 0 if standing is None else standing.version, record.version)
 
 
 def _found(table: Mapping[str, R], kind: str, name: str) -> R:

@@ -327,12 +327,14 @@ class Registry(Quarantine, Protocol):
 
     def promote(self, alias: str, adapter_id: str | None, reason: str) -> AliasRecord:
         """In one atomic step: the alias points at the adapter (None: base), it is ``live``, the former is
-        ``retired`` and first in ``previous``. Promoting what is live already changes nothing.
+        ``retired`` and first in ``previous``, and an experiment of the loop ends, whose control the former was.
+        Promoting what is live already changes nothing.
         """
 
     def rollback(self, alias: str, reason: str) -> AliasRecord:
-        """Back to the newest of ``previous``; the adapter left is ``rejected`` with the reason.
-        Raises InvalidTransition when nothing was live before.
+        """Back to the newest of ``previous``, in one atomic step; the adapter left is ``rejected`` with the reason,
+        and an experiment ends that is the loop's or has what was left as an arm. Raises InvalidTransition when
+        nothing was live before.
         """
 
     def experiment(self, name: str) -> ExperimentRecord: ...
@@ -340,7 +342,9 @@ class Registry(Quarantine, Protocol):
     def experiments(self, alias: str | None = None) -> list[ExperimentRecord]: ...
 
     def put_experiment(self, record: ExperimentRecord) -> ExperimentRecord:
-        """Raises Conflict also when another experiment runs on the alias."""
+        """Raises Conflict also when another experiment runs on the alias, InvalidTransition for one that runs with a
+        rejected adapter as an arm.
+        """
 
     def keys(self) -> list[KeyRecord]: ...
 

@@ -26,8 +26,11 @@ from feedback.protocols import (
 from feedback.quarantine import RedisQuarantine
 from feedback.records import dump, load
 from feedback.states import (
+    check_arms,
     check_only_one_runs,
     check_version,
+    ended_by_promotion,
+    ended_by_rollback,
     in_order,
     promoted,
     rolled_back,
@@ -96,17 +99,19 @@ class RedisRegistry(Leases, RedisQuarantine):
         def change(pipe: Any) -> tuple[AliasRecord, Writes]:
             record = _read(pipe, AliasRecord, keys.ALIASES, alias)
             after, touched = promoted(record, adapter_id, reason, _finder(pipe))
-            return after, _alias_writes(record, after, touched)
+            over = ended_by_promotion(record, after, reason, _experiments(pipe))
+            return after, _alias_writes(record, after, touched, over)
 
-        return self._change(change, keys.ALIASES, keys.ADAPTERS)
+        return self._change(change, keys.ALIASES, keys.ADAPTERS, keys.EXPERIMENTS)
 
     def rollback(self, alias: str, reason: str) -> AliasRecord:
         def change(pipe: Any) -> tuple[AliasRecord, Writes]:
             record = _read(pipe, AliasRecord, keys.ALIASES, alias)
             after, touched = rolled_back(record, reason, _finder(pipe))
-            return after, _alias_writes(record, after, touched)
+            over = ended_by_rollback(record, reason, _experiments(pipe))
+            return after, _alias_writes(record, after, touched, over)
 
-        return self._change(change, keys.ALIASES, keys.ADAPTERS)
+        return self._change(change, keys.ALIASES, keys.ADAPTERS, keys.EXPERIMENTS)
 
     def experiment(self, name: str) -> ExperimentRecord:
         return self._one(ExperimentRecord, keys.EXPERIMENTS, name)
@@ -118,11 +123,12 @@ class RedisRegistry(Leases, RedisQuarantine):
 
     def put_experiment(self, record: ExperimentRecord) -> ExperimentRecord:
         def change(pipe: Any) -> tuple[ExperimentRecord, Writes]:
-            others = [load(ExperimentRecord, data) for data in pipe.hgetall(keys.EXPERIMENTS).values()]
-            check_only_one_runs(record, others)
-            return _put(pipe, keys.EXPERIMENTS, record.name, record)
+            check_only_one_runs(record, _experiments(pipe))
+            written = _put(pipe, keys.EXPERIMENTS, record.name, record)
+            check_arms(record, lambda name: _maybe(AdapterRecord, pipe.hget(keys.ADAPTERS, name)))
+            return written
 
-        return self._change(change, keys.EXPERIMENTS)
+        return self._change(change, keys.EXPERIMENTS, keys.ADAPTERS)
 
     def keys(self) -> list[KeyRecord]:
         return sorted(self._all(KeyRecord, keys.ACCESS), key=lambda record: (record.created, record.id))
@@ -234,9 +240,19 @@ def _finder(pipe: Any) -> Callable[[str], AdapterRecord]:
     return lambda adapter_id: _read(pipe, AdapterRecord, keys.ADAPTERS, adapter_id)
 
 
-def _alias_writes(before: AliasRecord, after: AliasRecord, touched: Sequence[AdapterRecord]) -> Writes:
+def _experiments(pipe: Any) -> list[ExperimentRecord]:
+    return [load(ExperimentRecord, data) for data in pipe.hgetall(keys.EXPERIMENTS).values()]
+
+
+def _alias_writes(
+    before: AliasRecord,
+    after: AliasRecord,
+    touched: Sequence[AdapterRecord],
+    over: Sequence[ExperimentRecord],
+) -> Writes:
     adapters: Writes = [(keys.ADAPTERS, adapter.id, adapter) for adapter in touched]
-    return [] if after == before else [(keys.ALIASES, after.name, after), *adapters]
+    experiments: Writes = [(keys.EXPERIMENTS, one.name, one) for one in over]
+    return [] if after == before else [(keys.ALIASES, after.name, after), *adapters, *experiments]
 
 
 def _put(pipe: Any, key: str, name: str, record: Any) -> tuple[Any, Writes]:

@@ -87,6 +87,38 @@ def rolled_back(alias: AliasRecord, reason: str, find: Find) -> tuple[AliasRecor
     raise InvalidTransition(f"alias {alias.name}", "at its first adapter", "rolled back")
 
 
+def stopped(record: ExperimentRecord, reason: str) -> ExperimentRecord:
+    """The experiment, ended; the reason stands in its history."""
+    step = {"time": time.time(), "what": "stopped", "reason": reason}
+    return replace(record, status="stopped", history=(*record.history, step))
+
+
+def ended_by_promotion(
+    before: AliasRecord, after: AliasRecord, reason: str, experiments: Iterable[ExperimentRecord]
+) -> list[ExperimentRecord]:
+    """The loop's running experiments, as they end: their control is what was live before. People end their own."""
+    if after == before:
+        return []
+    why = f"{after.live or 'base'} is live: {reason}"
+    return _ended(why, (one for one in experiments if one.alias == after.name and one.owner == "loop"))
+
+
+def ended_by_rollback(
+    left: AliasRecord, reason: str, experiments: Iterable[ExperimentRecord]
+) -> list[ExperimentRecord]:
+    """Running experiments in which what was ``left`` would go on answering, as they end. The loop's are among them
+    whatever their arms: the candidate was to be better than that.
+    """
+    mine = (one for one in experiments if one.alias == left.name)
+    arms = (one for one in mine if one.owner == "loop" or any(arm.adapter == left.live for arm in one.arms))
+    return _ended(f"rolled back: {reason}", arms)
+
+
+def _ended(why: str, experiments: Iterable[ExperimentRecord]) -> list[ExperimentRecord]:
+    running = (one for one in experiments if one.status == "running")
+    return [replace(stopped(one, why), version=one.version + 1) for one in running]
+
+
 def check_version(name: str, found: int, written: int) -> None:
     """Compare and set: raises Conflict unless the record was read at the version that stands (0: none)."""
     if found != written:
@@ -102,6 +134,15 @@ def check_only_one_runs(record: ExperimentRecord, others: Iterable[ExperimentRec
         if other.name != record.name:
             why = f"has to wait: {other.name} runs on alias {record.alias}, stop it first"
             raise Conflict(f"experiment {record.name}", 0, other.version, why)
+
+
+def check_arms(record: ExperimentRecord, known: Callable[[str], AdapterRecord | None]) -> None:
+    """Raises InvalidTransition when a running experiment has a rejected adapter as an arm."""
+    if record.status != "running":
+        return
+    for adapter in (known(arm.adapter) for arm in record.arms if arm.adapter is not None):
+        if adapter is not None and adapter.state == "rejected":
+            raise InvalidTransition(adapter.id, "rejected", "an arm")
 
 
 def in_order(records: Iterable[AdapterRecord], alias: str | None) -> Sequence[AdapterRecord]:

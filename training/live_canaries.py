@@ -3,8 +3,9 @@
 The live adapter and the base answer the newest prompts and the unsafe requests at temperature 1. A canary is broken
 where the lower 95 % bound of the rise of its share over the base's is above the gate's bar; a smaller rise may be
 chance. Safety has a bar of its own, since the gate's is none at all and many looks would cry wolf by chance.
-What the gate saw of the same adapter stands beside it. An alias of the mode ``auto`` is then rolled back, unless
-an experiment runs, whose arms are not to change under it; otherwise the incident is told, and a person decides.
+What the gate saw of the same adapter stands beside it. An alias of the mode ``auto`` is then rolled back, which ends
+an experiment of the loop, unless people run one, whose arms are theirs; otherwise the incident is told, and a person
+decides.
 """
 
 from __future__ import annotations
@@ -131,8 +132,9 @@ class Watch:
             return "another one is live already"
         if alias.mode != "auto":
             return f"a person decides, in the mode {alias.mode}"
-        if any(one.status == "running" for one in self.registry.experiments(alias.name)):
-            return "an experiment runs, so a person decides"
+        running = [one for one in self.registry.experiments(alias.name) if one.status == "running"]
+        if any(one.owner == "people" for one in running):
+            return "an experiment of people runs, so a person decides"
         try:
             after = self.registry.rollback(alias.name, f"canaries: {why}")
         except InvalidTransition:

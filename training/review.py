@@ -12,13 +12,19 @@ import secrets
 import time
 from dataclasses import replace
 
-from feedback.errors import Conflict
+from feedback.errors import Conflict, InvalidTransition
 from feedback.protocols import AdapterRecord, AliasRecord, Arm, EventLog, ExperimentRecord, Registry
+from feedback.states import stopped
 from feedback.statistics import decide
 from training.settings import TrainingSettings
 from training.status import Status
 
 CONTROL, CANDIDATE = "control", "candidate"
+
+
+def trial(adapter: str) -> str:
+    """The name of an adapter's experiment."""
+    return f"canary-{adapter}"
 
 
 class Review:
@@ -40,8 +46,11 @@ class Review:
         return self._begin()
 
     def _begin(self) -> str:
-        tried = [r for r in self.registry.adapters(self.alias.name) if r.state in ("candidate", "canary")]
-        waiting = [record for record in tried if record.gate]
+        adapters = self.registry.adapters(self.alias.name)
+        for tried in adapters:
+            if tried.state == "canary":
+                self._give_up(tried)
+        waiting = [one for one in adapters if one.state == "candidate" and one.gate]
         if not waiting:
             return "no candidate that has passed the gate"
         newest = waiting[-1]
@@ -53,7 +62,7 @@ class Review:
             return f"{newest.id} is not ready on every engine"
         share = self.settings.stages[0] if self.settings.stages else 0.0
         record = ExperimentRecord(
-            name=f"canary-{newest.id}",
+            name=trial(newest.id),
             alias=self.alias.name,
             arms=(
                 Arm(name=CONTROL, adapter=self.alias.live, share=1 - share),
@@ -66,11 +75,18 @@ class Review:
         )
         try:
             self.registry.put_experiment(record)
-        except Conflict:
-            return "another experiment was begun first"
-        if newest.state == "candidate":
-            self.registry.transition(newest.id, "canary", f"tried on {share:.0%} of subjects")
+        except (Conflict, InvalidTransition) as error:  # somebody else was at it since the alias was read
+            return f"{newest.id} is not tried yet: {error}"
+        self.registry.transition(newest.id, "canary", f"tried on {share:.0%} of subjects")
         return f"{newest.id} is tried on {share:.0%}"
+
+    def _give_up(self, record: AdapterRecord) -> None:
+        """Its trial was ended by a rollback or by people, so what it would be compared with is another now, or
+        nobody wants to. It is not tried again by itself; people may still make it live.
+        """
+        trials = [one for one in self.registry.experiments(self.alias.name) if one.name == trial(record.id)]
+        why = next((f"its trial ended: {one.history[-1]['reason']}" for one in trials), "it is on no trial")
+        self.registry.transition(record.id, "retired", why)
 
     def _ready(self, record: AdapterRecord) -> bool:
         engines = self.registry.engines()
@@ -79,6 +95,10 @@ class Review:
     def _judge(self, experiment: ExperimentRecord) -> str:
         candidate = next(arm for arm in experiment.arms if arm.name == CANDIDATE)
         record = self.registry.adapter(candidate.adapter or "")
+        if record.state == "candidate":  # a worker was killed between beginning the experiment and saying so
+            record = self.registry.transition(
+                record.id, "canary", f"tried on {candidate.share:.0%} of subjects"
+            )
         if record.state != "canary":
             return self._end(experiment, f"{record.id} is {record.state}")
         counts = self.log.counts(experiment.name)
@@ -88,15 +108,13 @@ class Review:
                 self.registry.transition(record.id, "rejected", verdict.reason)
                 return self._end(experiment, verdict.reason)
             if verdict.action == "promote":
-                return self._promote(experiment, record, verdict.reason)
+                return self._promote(record, verdict.reason)
         if time.time() - experiment.history[-1]["time"] < self.settings.review_stage_seconds:
             return "the stage goes on"
         larger = [share for share in self.settings.stages if share > candidate.share + 1e-9]
         if larger:
             return self._ramp(experiment, larger[0])
-        return self._promote(
-            experiment, record, "passed the gate; no guardrail broke and votes do not say worse"
-        )
+        return self._promote(record, "passed the gate; no guardrail broke and votes do not say worse")
 
     def _ramp(self, experiment: ExperimentRecord, share: float) -> str:
         arms = tuple(
@@ -106,11 +124,10 @@ class Review:
         self.registry.put_experiment(replace(experiment, arms=arms, history=(*experiment.history, step)))
         return f"{experiment.name} at {share:.0%}"
 
-    def _promote(self, experiment: ExperimentRecord, record: AdapterRecord, reason: str) -> str:
+    def _promote(self, record: AdapterRecord, reason: str) -> str:
         if self.alias.mode == "approve":
             return f"{record.id} waits for a person: POST /v1/adapters/{record.id}/promote"
-        self.registry.promote(self.alias.name, record.id, reason)
-        self._end(experiment, f"promoted: {reason}")
+        self.registry.promote(self.alias.name, record.id, reason)  # and the experiment ends
         if record.newest_vote is not None:
             fresh = time.time() - record.newest_vote
             self.registry.set_loop(self.alias.name, {"freshness_seconds": fresh})
@@ -118,8 +135,5 @@ class Review:
         return f"{record.id} is live"
 
     def _end(self, experiment: ExperimentRecord, reason: str) -> str:
-        step = {"time": time.time(), "what": "stopped", "reason": reason}
-        self.registry.put_experiment(
-            replace(experiment, status="stopped", history=(*experiment.history, step))
-        )
+        self.registry.put_experiment(stopped(experiment, reason))
         return f"{experiment.name} ended: {reason}"

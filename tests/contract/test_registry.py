@@ -5,13 +5,22 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from itertools import pairwise
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from feedback.errors import Conflict, InvalidRecord, InvalidTransition, UnknownRecord
-from feedback.protocols import USES_KEPT, AdapterState, AliasRecord, Arm, KeyRecord, Registry
+from feedback.protocols import (
+    USES_KEPT,
+    AdapterState,
+    AliasRecord,
+    Arm,
+    ExperimentRecord,
+    KeyRecord,
+    Registry,
+)
 from feedback.states import EDGES
 from tests.contract.making import adapter, experiment
 from tests.exploring import examples
@@ -116,9 +125,9 @@ def test_every_change_of_a_record_and_nothing_else_bumps_the_generation(registry
         lambda: registry.put_alias(AliasRecord(name="heed")),
         lambda: registry.add_adapter(adapter("a-1")),
         lambda: registry.transition("a-1", "canary", ""),
+        lambda: registry.put_experiment(experiment()),
         lambda: registry.promote("heed", "a-1", ""),
         lambda: registry.rollback("heed", ""),
-        lambda: registry.put_experiment(experiment()),
         lambda: registry.put_key(KeyRecord(id="k-1", digest="d", scopes=(), created=1.0)),
     ]
     for change in changes:
@@ -277,6 +286,65 @@ def test_at_most_one_experiment_runs_per_alias(registry: Registry) -> None:
     registry.put_experiment(replace(first, status="stopped"))
     assert registry.put_experiment(experiment("two")).version == 1
     assert [record.name for record in registry.experiments("heed")] == ["one", "two"]
+
+
+def split(control: str | None, owner: Literal["loop", "people"], name: str = "exp") -> ExperimentRecord:
+    """Between ``control`` and a-2."""
+    arms = (Arm(name="control", adapter=control, share=0.9), Arm(name="candidate", adapter="a-2", share=0.1))
+    return experiment(name, arms=arms, owner=owner)
+
+
+@pytest.mark.parametrize(("control", "owner"), [("a-1", "loop"), ("a-1", "people"), (None, "loop")])
+def test_a_rollback_ends_the_experiment_in_which_what_is_left_would_go_on_answering(
+    registry: Registry, control: str | None, owner: Literal["loop", "people"]
+) -> None:
+    with_adapters(registry, "a-1", "a-2")
+    registry.promote("heed", "a-1", "")
+    registry.transition("a-2", "canary", "")
+    running = registry.put_experiment(split(control, owner))
+    registry.rollback("heed", "complaints")
+    ended = registry.experiment("exp")
+    assert (ended.status, ended.arms, ended.version) == ("stopped", running.arms, running.version + 1)
+    assert (ended.history[-1]["what"], ended.history[-1]["reason"]) == ("stopped", "rolled back: complaints")
+    assert states(registry) == {"a-1": "rejected", "a-2": "canary"}
+    with pytest.raises(Conflict):
+        registry.put_experiment(replace(running, arms=running.arms[::-1]))  # a ramp that was under way
+
+
+def test_a_rollback_leaves_other_experiments_alone(registry: Registry) -> None:
+    with_adapters(registry, "a-1", "a-2")
+    registry.promote("heed", "a-1", "")
+    theirs = registry.put_experiment(split(None, "people"))
+    other = registry.put_experiment(experiment("other", alias="other", owner="loop"))
+    over = registry.put_experiment(replace(split("a-1", "loop", "over"), status="stopped"))
+    registry.rollback("heed", "")
+    assert [registry.experiment(one.name) for one in (theirs, other, over)] == [theirs, other, over]
+
+
+@pytest.mark.parametrize(("owner", "status"), [("loop", "stopped"), ("people", "running")])
+def test_a_promotion_ends_the_experiment_of_the_loop_whose_control_it_replaces(
+    registry: Registry, owner: Literal["loop", "people"], status: str
+) -> None:
+    with_adapters(registry, "a-1", "a-2", "a-3")
+    registry.promote("heed", "a-1", "")
+    before = registry.put_experiment(split("a-1", owner))
+    registry.promote("heed", "a-1", "it is live already")
+    assert registry.experiment("exp") == before
+    registry.promote("heed", "a-3", "by hand")
+    after = registry.experiment("exp")
+    assert after.status == status
+    assert after.history == before.history or after.history[-1]["reason"] == "a-3 is live: by hand"
+
+
+def test_no_experiment_runs_with_a_rejected_arm(registry: Registry) -> None:
+    with_adapters(registry, "a-2")
+    running = registry.put_experiment(split(None, "people"))
+    registry.transition("a-2", "rejected", "unfit")
+    with pytest.raises(InvalidTransition, match="a-2 is rejected"):
+        registry.put_experiment(running)
+    stopped = registry.put_experiment(replace(running, status="stopped"))
+    with pytest.raises(InvalidTransition, match="a-2 is rejected"):
+        registry.put_experiment(replace(stopped, status="running"))
 
 
 def test_engines_are_those_whose_reports_have_not_run_out(registry: Registry) -> None:

@@ -52,8 +52,8 @@ def ready(up: Running) -> set[str]:
     return up.gateway.pool.engines[0].ready
 
 
-async def served_by(up: Running, model: str = "heed") -> str:
-    _, _, headers = await up.chat(model=model, headers={"Heed-Debug": "1"})
+async def served_by(up: Running, model: str = "heed", **body: Any) -> str:
+    _, _, headers = await up.chat(model=model, headers={"Heed-Debug": "1"}, **body)
     return str(headers["Heed-Adapter"])
 
 
@@ -201,3 +201,24 @@ async def test_an_experiment_splits_and_logs_shares_and_a_rollback_loses_nothing
     assert [arm["name"] for arm in report["arms"]] == ["control", "new"]
     assert sum(arm["exposures"] for arm in report["arms"]) == 16
     assert report["verdicts"][0]["action"] == "wait"
+
+
+async def test_after_a_rollback_no_arm_is_answered_by_what_was_left(up: Running, base: Path) -> None:
+    await first_is_live(up, base)
+    publish(up, base, SECOND)
+    await until(lambda: SECOND in ready(up))
+    up.gateway.registry.transition(SECOND, "canary", "on trial")
+    arms = (Arm(name="control", adapter=FIRST, share=0.5), Arm(name="candidate", adapter=SECOND, share=0.5))
+    trial = ExperimentRecord(name="e", alias="heed", arms=arms, salt="x", owner="loop")
+    up.gateway.registry.put_experiment(trial)
+    await until(lambda: "heed" in up.gateway.table.running)
+    users = [f"u{number}" for number in range(16)]
+    assert {await served_by(up, user=user) for user in users} == {FIRST, SECOND}
+    status, alias = await up.call("POST", "/v1/rollback", {"reason": "complaints"})
+    assert (status, alias["live"]) == (200, None)
+    await until(lambda: up.gateway.table.aliases["heed"].live is None)
+    assert {await served_by(up, user=user) for user in users} == {"base"}
+    _, ended = await up.call("GET", "/v1/experiments/e")
+    assert (ended["status"], ended["history"][-1]["reason"]) == ("stopped", "rolled back: complaints")
+    status, refused = await up.call("PATCH", "/v1/experiments/e", {"status": "running"})
+    assert (status, "rejected" in refused["error"]["message"]) == (409, True)

@@ -142,7 +142,7 @@ def test_a_broken_one_is_rolled_back_told_once_and_cleared_when_the_base_is_live
     [
         ("approve", False, "a person decides, in the mode approve"),
         ("off", False, "a person decides, in the mode off"),
-        ("auto", True, "an experiment runs, so a person decides"),
+        ("auto", True, "an experiment of people runs, so a person decides"),
     ],
 )
 def test_where_the_loop_may_not_act_it_only_tells_and_the_same_incident_once(
@@ -164,6 +164,19 @@ def test_where_the_loop_may_not_act_it_only_tells_and_the_same_incident_once(
         assert what.endswith(said)
     assert registry.alias("heed").live == "a-1"
     assert len(registry.loop("heed")["canary_incidents"]) == 1
+
+
+def test_an_experiment_of_the_loop_ends_with_the_rollback(
+    registry: MemoryRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = (Arm(name="control", adapter="a-1", share=0.9), Arm(name="candidate", adapter="a-2", share=0.1))
+    trial = ExperimentRecord(name="canary-a-2", alias="heed", arms=arms, salt="s", owner="loop")
+    registry.put_experiment(trial)
+    said = looked(registry, tmp_path, monkeypatch, replies(30, 60, REFUSAL), replies(0, 60, REFUSAL))
+    assert said.endswith("rolled back to the base")
+    ended = registry.experiment("canary-a-2")
+    assert ended.status == "stopped"
+    assert ended.history[-1]["reason"].startswith("rolled back: canaries: refusals in 50%")
 
 
 class Workers:

@@ -9,6 +9,7 @@ import pytest
 from feedback.events import Response
 from feedback.memory import MemoryEventLog, MemoryRegistry
 from feedback.protocols import AdapterRecord, AliasRecord
+from feedback.states import stopped
 from training.review import Review
 from training.settings import TrainingSettings
 
@@ -88,6 +89,54 @@ def test_an_experiment_of_people_is_left_alone() -> None:
     running = scene.registry.experiments("heed")[0]
     scene.registry.put_experiment(replace(running, owner="people"))
     assert scene.look() == "an experiment of people runs: the loop waits"
+
+
+def test_a_rollback_ends_the_trial_and_what_was_on_trial_is_not_tried_again_by_itself() -> None:
+    scene = Scene()
+    scene.add("a-000000-000000000000")
+    scene.registry.promote("heed", "a-000000-000000000000", "by hand")
+    scene.look()
+    (trial,) = scene.registry.experiments("heed")
+    assert [arm.adapter for arm in trial.arms] == ["a-000000-000000000000", "a-000001-aaaaaaaaaaaa"]
+    scene.registry.rollback("heed", "complaints")
+    assert scene.look() == "no candidate that has passed the gate"
+    assert scene.share() == 0.0
+    left = scene.registry.adapter("a-000001-aaaaaaaaaaaa")
+    assert (left.state, left.reason) == ("retired", "its trial ended: rolled back: complaints")
+    scene.add("a-000002-bbbbbbbbbbbb")
+    scene.registry.report_engine("engine-0", ["a-000002-bbbbbbbbbbbb"], 60)
+    assert scene.look() == "a-000002-bbbbbbbbbbbb is tried on 10%"
+    assert scene.registry.experiments("heed")[-1].arms[0].adapter is None
+
+
+def test_a_trial_that_people_stop_does_not_hold_up_the_loop() -> None:
+    scene = Scene()
+    scene.look()
+    (trial,) = scene.registry.experiments("heed")
+    scene.registry.put_experiment(stopped(replace(trial, owner="people"), "seen enough"))
+    scene.look()
+    left = scene.registry.adapter("a-000001-aaaaaaaaaaaa")
+    assert (left.state, left.reason) == ("retired", "its trial ended: seen enough")
+
+
+def test_a_rollback_between_two_reads_begins_no_trial_against_what_was_left() -> None:
+    scene = Scene()
+    scene.add("a-000000-000000000000")
+    scene.registry.promote("heed", "a-000000-000000000000", "by hand")
+    late = Review(scene.registry, scene.log, scene.settings, scene.registry.alias("heed"))
+    scene.registry.rollback("heed", "complaints")
+    assert late.look().startswith("a-000001-aaaaaaaaaaaa is not tried yet")
+    assert scene.look() == "a-000001-aaaaaaaaaaaa is tried on 10%"
+    assert scene.registry.experiments("heed")[-1].arms[0].adapter is None
+
+
+def test_a_trial_whose_beginning_was_cut_short_goes_on() -> None:
+    scene = Scene(stages="0.1")
+    scene.look()
+    scene.registry.transition(
+        "a-000001-aaaaaaaaaaaa", "candidate", "as a kill after the first write leaves it"
+    )
+    assert scene.look() == "a-000001-aaaaaaaaaaaa is live"
 
 
 @pytest.mark.parametrize("arm", ["candidate"])
