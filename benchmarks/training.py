@@ -4,11 +4,13 @@
     python -m benchmarks.training --parts reward --keep
     python -m benchmarks.training --parts memory --keep
     python -m benchmarks.training --parts rollouts --keep
+    python -m benchmarks.training --parts processes --keep
 
-speed    samples a second of a whole step of PPO and RLOO: ``benchmarks/trainers/speed.py``
-reward   the reward model on equal votes beside RewardTrainer: ``benchmarks/trainers/reward.py``
-memory   the largest memory of PPO beside LoRA fine-tuning: ``benchmarks/trainers/memory.py``
-rollouts replies sampled a second, in process and by an engine: ``benchmarks/trainers/rollouts.py``
+speed     samples a second of a whole step of PPO and RLOO: ``benchmarks/trainers/speed.py``
+reward    the reward model on equal votes beside RewardTrainer: ``benchmarks/trainers/reward.py``
+memory    the largest memory of PPO beside LoRA fine-tuning: ``benchmarks/trainers/memory.py``
+rollouts  replies sampled a second, in process and by an engine: ``benchmarks/trainers/rollouts.py``
+processes samples a second of two processes beside one: ``benchmarks/trainers/processes.py``
 
 Each peer is in an environment of its own, made when it is missing. What was equal and what could not be stands
 in the module of the part.
@@ -25,11 +27,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.results import Figure, Row, commit, load, parser_of, save
-from benchmarks.trainers import memory, reward, rollouts, speed
+from benchmarks.trainers import memory, processes, reward, rollouts, speed
 from deploy.preferences import PREFERENCES
 
 DESCRIPTION = "Heed's trainers beside TRL's: samples a second, reward models on equal votes, memory"
-PARTS = ("speed", "reward", "memory", "rollouts")
+PARTS = ("speed", "reward", "memory", "rollouts", "processes")
 NAME = "training"
 
 
@@ -54,7 +56,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--keep", action="store_true", help="also write results/, beside the parts not run now"
     )
-    one = parser.add_argument_group("speed and rollouts")
+    one = parser.add_argument_group("speed, rollouts and processes")
     one.add_argument("--rounds", type=int, default=work.rounds)
     one.add_argument("--seconds", type=float, default=work.seconds, help="of a turn")
     one.add_argument("--prompts", type=int, default=work.prompts, help="of a step")
@@ -82,6 +84,8 @@ def _measured(part: str, told: argparse.Namespace, folder: Path) -> Iterator[Row
         return memory.measured(memory.Size(), work, folder)
     if part == "rollouts":
         return rollouts.measured(work, folder)
+    if part == "processes":
+        return processes.measured(work, folder)
     trial = reward.Trial(
         preferences=tuple(told.preference), seeds=tuple(told.seed), votes=tuple(told.votes),
         rates=tuple(told.rates), held_out=told.held_out,
@@ -103,6 +107,7 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
         *reward.figures([row for row in told if row["part"] == "reward"]),
         *memory.figures([row for row in told if row["part"] == "memory"]),
         *rollouts.figures([row for row in told if row["part"] == "rollouts"]),
+        *processes.figures([row for row in told if row["part"] == "processes"]),
     ]
 
 

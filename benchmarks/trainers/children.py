@@ -70,8 +70,13 @@ class Child:
 
 
 @contextmanager
-def child(python: str, program: str, log: Path, threads: int, beside: Path = ROOT) -> Iterator[Child]:
-    """The program of that name under this interpreter, whose modules lie here or ``beside``; gone at the end."""
+def child(
+    python: str, program: str, log: Path, threads: int, beside: Path = ROOT, *, processes: int = 1
+) -> Iterator[Child]:
+    """The program of that name under this interpreter, whose modules lie here or ``beside``; gone at the end. Of several
+    processes the first speaks.
+    """
+    together = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     env = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(beside), str(ROOT)]),
@@ -82,7 +87,7 @@ def child(python: str, program: str, log: Path, threads: int, beside: Path = ROO
     }
     with log.open("w") as sink:
         process = subprocess.Popen(
-            [python, "-m", f"{PROGRAMS}.{program}"],
+            [python, *(together if processes > 1 else []), "-m", f"{PROGRAMS}.{program}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=sink,

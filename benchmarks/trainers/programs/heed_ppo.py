@@ -1,4 +1,4 @@
-"""Heed's PPO as a worker runs it, a turn at a time.
+"""Heed's PPO as a worker runs it, a turn at a time; under ``torchrun`` by all its processes, of which the first speaks.
 
 ``advantage`` is ``gae`` or ``rloo``. The reward model is one that was fitted to a hundred pairs.
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from benchmarks.trainers.programs.turns import Ended, Turns
-from training import ppo
+from training import ppo, ranks
 from training.examples import Examples, Pair
 from training.reward_model import RewardConfig, RewardModel, fit
 from training.rollouts import Sampler
@@ -31,9 +32,8 @@ def fitted(trunk: Trunk, prompts: list[list[dict[str, str]]], folder: Path) -> R
     return model
 
 
-def main(turns: Turns, folder: Path) -> None:
-    """Until nobody asks for more."""
-    told = turns.settings
+def main(turns: Turns | None, told: dict[str, Any], folder: Path) -> None:
+    """Until nobody asks for more. ``turns``: None where another process speaks."""
     trunk = Trunk.load(told["model"], threads=told["threads"])
     prompts = told["prompts"]
     config = ppo.PPOConfig(
@@ -53,12 +53,15 @@ def main(turns: Turns, folder: Path) -> None:
     samples = config.prompts * config.group
 
     def stepped(_name: str, _done: float, figures: dict[str, float]) -> None:
-        turns.stepped(samples, round(samples * figures["tokens"]))
+        if turns is not None:
+            turns.stepped(samples, round(samples * figures["tokens"]))
 
-    turns.ready()
+    if turns is not None:
+        turns.ready()
     ppo.train(trunk, prompts, reward, config, out=folder / "adapter", progress=stepped)
 
 
 if __name__ == "__main__":
-    with suppress(Ended), tempfile.TemporaryDirectory() as name:
-        main(Turns(), Path(name))
+    with suppress(Ended), tempfile.TemporaryDirectory() as name, ranks.joined():
+        first = Turns() if ranks.is_first() else None
+        main(first, ranks.agreed(first.settings if first is not None else {}), Path(ranks.agreed(name)))
