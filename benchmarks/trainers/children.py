@@ -73,8 +73,8 @@ class Child:
 def child(
     python: str, program: str, log: Path, threads: int, beside: Path = ROOT, *, processes: int = 1
 ) -> Iterator[Child]:
-    """The program of that name under this interpreter, whose modules lie here or ``beside``; gone at the end. Of several
-    processes the first speaks.
+    """The program of that name under this interpreter, whose modules lie here or ``beside``; gone at the end. The first
+    of several processes speaks.
     """
     together = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     env = {
