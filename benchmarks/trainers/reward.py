@@ -57,7 +57,7 @@ class Trial:
     seeds: tuple[int, ...] = (0, 1, 2)
     votes: tuple[int, ...] = (100, 300, 1000)
     rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
-    held_out: int = 1500
+    held_out: int = 800
     noise: float = 0.25
     ties: float = 0.2
     epochs: int = 3
@@ -119,6 +119,7 @@ def told_of(scores: Tensor, certainty: float, seen: Compared, trial: Trial) -> R
     said = torch.where(gap > 0, 1 - trial.noise, trial.noise)
     length = torch.tensor([[float(words(text)) for text in two] for two in seen.replies])
     return {
+        "held_out": len(seen.prompts),
         "accuracy": float(right.mean()),
         "calibration_error": expected_calibration_error(torch.sigmoid(d * certainty), said),
         "length": correlation(scores, length),
