@@ -14,18 +14,14 @@ the differences are paired by seed.
 from __future__ import annotations
 
 import json
-import math
-import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from scipy import stats
-
 from benchmarks.abuse.attacks import KINDS, attacked
 from benchmarks.abuse.poisoned import WAYS, poisoned
 from benchmarks.abuse.traffic import World, honest
-from benchmarks.results import Figure, Row, parser_of
+from benchmarks.results import Figure, Row, paired, parser_of
 from benchmarks.rounds import Judgement
 from feedback.settings import StoreSettings
 from training.quarantine import suspicious
@@ -141,15 +137,6 @@ def _points(rows: Sequence[Row]) -> list[Figure]:
                 )
             )
     return lines
-
-
-def paired(points: Sequence[float]) -> str:
-    """Mean of the seeds' differences, and Student's 95 % interval of it where there are several."""
-    mean = statistics.mean(points)
-    if len(points) < 2:
-        return f"{mean:.1f}"
-    half = stats.t.ppf(0.975, len(points) - 1) * statistics.stdev(points) / math.sqrt(len(points))
-    return f"{mean:.1f} ({mean - half:.1f} to {mean + half:.1f}, {len(points)} seeds)"
 
 
 if __name__ == "__main__":

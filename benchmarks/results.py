@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import shlex
+import statistics
 import subprocess
 import time
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import psutil
+from scipy import stats
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).with_name("results")
@@ -73,6 +75,15 @@ def parser_of(text: str | None) -> argparse.ArgumentParser:
 def percentile(values: Sequence[float], part: float) -> float:
     """The smallest value that at least ``part`` of all do not exceed; 0 of nothing."""
     return sorted(values)[math.ceil(round(len(values) * part, 6)) - 1] if values else 0.0
+
+
+def paired(points: Sequence[float]) -> str:
+    """Mean of the seeds' differences, and Student's 95 % interval of it where there are several."""
+    mean = statistics.mean(points)
+    if len(points) < 2:
+        return f"{mean:.1f}"
+    half = stats.t.ppf(0.975, len(points) - 1) * statistics.stdev(points) / math.sqrt(len(points))
+    return f"{mean:.1f} ({mean - half:.1f} to {mean + half:.1f}, {len(points)} seeds)"
 
 
 def machine() -> dict[str, Any]:

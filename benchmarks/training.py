@@ -67,7 +67,13 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     two.add_argument("--preference", nargs="+", default=list(trial.preferences), choices=list(PREFERENCES))
     two.add_argument("--seed", type=int, nargs="+", default=list(trial.seeds))
     two.add_argument("--votes", type=int, nargs="+", default=list(trial.votes))
-    two.add_argument("--rates", type=float, nargs="*", default=list(trial.rates), help="none: Heed alone")
+    two.add_argument(
+        "--rates",
+        type=float,
+        nargs="*",
+        default=list(trial.rates),
+        help="none: Heed alone, beside RewardTrainer's kept rows of the same votes",
+    )
     two.add_argument("--held-out", type=int, default=trial.held_out)
     return parser.parse_args(arguments)
 
@@ -94,9 +100,11 @@ def _measured(part: str, told: argparse.Namespace, folder: Path) -> Iterator[Row
 
 
 def beside(rows: Sequence[Row], before: Sequence[Row]) -> list[Row]:
-    """``rows``, and of an earlier run those of other parts."""
+    """``rows``, and of an earlier run those of other parts and a peer's that stand beside them, with its commit."""
     parts = {row["part"] for row in rows}
-    return [*rows, *(row for row in before if row["part"] not in parts)]
+    of = {row["part"]: row["of"] for row in before if "of" in row and "who" not in row}
+    still = [{**row, "of": row.get("of", of.get(row["part"]))} for row in before if reward.stands(row, rows)]
+    return [*rows, *still, *(row for row in before if row["part"] not in parts)]
 
 
 def figures(rows: Sequence[Row]) -> list[Figure]:

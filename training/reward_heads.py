@@ -3,6 +3,7 @@
 pairs     Davidson (1970): P(a≻b) ∝ e^(d/2), P(tie) ∝ ν, P(b≻a) ∝ e^(−d/2), with d = s_a − s_b
 thumbs    logistic: P(up) = σ(s − b − b_subject), the subject's own offset pulled to zero
 both bad  a tie, and each of the two half a thumb down
+lapses    a vote may be turned round whatever was shown (Wichmann & Hill 2001): how often is part of the calibration
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 
+from training.calibration import UNTOUCHED, Calibration
 from training.criteria import Part
 
 Shortened: TypeAlias = Callable[[Tensor], Tensor]
@@ -35,7 +37,11 @@ class RewardConfig:
     iterations: int = 60
     """Most steps of L-BFGS a fit; the problem is convex."""
     folds: int = 4
-    """Parts of the votes, each left out once, to find the temperature."""
+    """Parts of the votes, each left out once, to find the calibration."""
+    temperature_spread: float = 0.5
+    """Deviation of the temperature's logarithm before any vote is left out; its mean is 0."""
+    lapse_mean: float = 0.2
+    """Mean of the share of lapses before any vote is left out; the smaller, the likelier (exponential)."""
     length: float = 1.0
     """Share that stays of what scores owe to the length of a reply. 1: raters are believed that they like it so;
     0: it is taken out."""
@@ -111,13 +117,19 @@ def davidson_nll(d: Tensor, outcome: Tensor, log_tie: Tensor) -> Tensor:
     return F.cross_entropy(logits, target, reduction="none")
 
 
-def vote_nll(head: Head, votes: Votes, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+def vote_nll(head: Head, votes: Votes, calibration: Calibration = UNTOUCHED) -> tuple[Tensor, Tensor]:
     """Negative log-likelihood of each pair (p,) and each thumb (t,), nats."""
-    d = votes.difference @ head.weights / temperature
+    d = votes.difference @ head.weights / calibration.temperature
     scores = votes.features @ head.weights
-    logits = (scores - head.threshold - head.offsets[votes.subject]) / temperature
-    thumbs = F.binary_cross_entropy_with_logits(logits, votes.up, reduction="none")
-    return davidson_nll(d, votes.outcome, head.log_tie), thumbs
+    logits = (scores - head.threshold - head.offsets[votes.subject]) / calibration.temperature
+
+    def pairs(outcome: Tensor) -> Tensor:
+        return davidson_nll(d, outcome, head.log_tie)
+
+    def thumbs(up: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, up, reduction="none")
+
+    return calibration.nll(pairs, votes.outcome), calibration.nll(thumbs, votes.up)
 
 
 def loss(head: Head, votes: Votes, config: RewardConfig, prior: Tensor) -> Tensor:

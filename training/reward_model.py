@@ -11,7 +11,7 @@ votes and pulled to a random point of the prior (Osband et al. 2018), tell how s
     criteria  a fit for each of which enough was said; their weighted sum is the score (``criteria``)
     length    what the scores of the replies voted on owe to their number of words may be taken out (as ODIN does
               with a head of its own; Chen et al. 2024): the weight of that number is moved until they correlate no more
-    T         one temperature for all probabilities, from predictions on votes left out (Guo et al. 2017)
+    T, ε      one temperature and one share of lapses for all probabilities, from votes left out (``calibration``)
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from torch import Tensor
 
 from feedback.events import Message
 from training import ranks
+from training.calibration import GRID, UNTOUCHED, Calibration
 from training.criteria import Part, heads_of, named, parts
 from training.examples import OVERALL, Examples
 from training.reference import Seen, look
@@ -78,6 +79,7 @@ class RewardReport:
     train_accuracy: float
     calibration_error: float  # expected calibration error over ten bins, in [0, 1]
     temperature: float  # above 1: the fit was too sure of itself
+    lapse: float  # share of votes taken to be turned round whatever was shown
     tie_log_odds: float  # log ν
     fold_accuracy: float  # as ``accuracy``, of every training vote by a fit that left its part out
     criteria: Mapping[str, CriterionReport] = field(default_factory=dict)
@@ -112,20 +114,19 @@ class RewardModel:
         weights: Tensor,
         heads: Tensor,
         scale: float,
-        temperature: float = 1.0,
+        calibration: Calibration = UNTOUCHED,
         criteria: Mapping[str, Tensor] | None = None,
     ) -> None:
         """``weights`` (width,), ``heads`` (heads, width); scores are divided by ``scale``. ``criteria``: the heads
         (width,) that ``weights`` is the weighted sum of, where there is more than overall's.
         """
         self.trunk, self.standard = trunk, standard
-        self.weights, self.heads, self.scale, self.temperature = weights, heads, scale, temperature
+        self.weights, self.heads, self.scale, self.calibration = weights, heads, scale, calibration
         self.criteria = dict(criteria or {})
 
-    @property
-    def certainty(self) -> float:
-        """The difference of two replies' scores times this is the log-odds that a vote prefers the first."""
-        return self.scale / self.temperature
+    def preferred(self, difference: Tensor) -> Tensor:
+        """Differences of two replies' scores (n,) to the probability that a vote, no tie, prefers the first."""
+        return self.calibration.probability(difference * self.scale)
 
     def about(self, reasons: Sequence[str]) -> tuple[str, ...]:
         """Whose heads tell a vote with these reasons: of the criteria it names, else overall's. Empty: the sum is all
@@ -138,7 +139,7 @@ class RewardModel:
         if not names:
             return self
         weights = torch.stack([self.criteria[name] for name in names]).mean(0)
-        return RewardModel(self.trunk, self.standard, weights, self.heads, self.scale, self.temperature)
+        return RewardModel(self.trunk, self.standard, weights, self.heads, self.scale, self.calibration)
 
     def score_seen(self, seen: Sequence[Seen]) -> RewardScores:
         """Scores of conversations the base has looked at."""
@@ -168,7 +169,8 @@ class RewardModel:
             "spread": self.standard.spread,
             "length": self.standard.length,
             "scale": torch.tensor(self.scale, dtype=torch.float64),
-            "temperature": torch.tensor(self.temperature, dtype=torch.float64),
+            "temperature": torch.tensor(self.calibration.temperature, dtype=torch.float64),
+            "lapse": torch.tensor(self.calibration.lapse, dtype=torch.float64),
             **{CRITERION + name: head for name, head in self.criteria.items()},
         }
         save_file({name: value.contiguous() for name, value in tensors.items()}, folder / FILE)
@@ -179,12 +181,12 @@ class RewardModel:
         # copies: in the mapped file a tensor may begin anywhere, and sums then round otherwise
         told = {name: tensor.clone() for name, tensor in load_file(folder / FILE).items()}
         standard = Standard(told["center"], told["spread"], told["length"])
-        temperature = float(told.get("temperature", 1.0))
+        calibration = Calibration(float(told.get("temperature", 1.0)), float(told.get("lapse", 0.0)))
         criteria = {
             name.removeprefix(CRITERION): head for name, head in told.items() if name.startswith(CRITERION)
         }
         return cls(
-            trunk, standard, told["weights"], told["heads"], float(told["scale"]), temperature, criteria
+            trunk, standard, told["weights"], told["heads"], float(told["scale"]), calibration, criteria
         )
 
 
@@ -226,13 +228,13 @@ def fit(
     def shortened(weights: Tensor) -> Tensor:
         return less_length(weights, told[0], config.length)
 
-    temperature, folded = _left_out(train, config, generator, shortened)
+    calibration, folded = _left_out(train, config, generator, shortened)
     heads = fit_heads(train, config, shortened)
     doubts = _doubts(train, config, generator, shortened)
     weights = summed(heads, learnt)
     criteria = {name: head.weights for name, head in heads.items()} if names else {}
-    model = RewardModel(trunk, standard, weights, doubts, _scale(weights, train), temperature, criteria)
-    report = _report(examples, heads, temperature, train, test if len(test) else train, folded)
+    model = RewardModel(trunk, standard, weights, doubts, _scale(weights, train), calibration, criteria)
+    report = _report(examples, heads, calibration, train, test if len(test) else train, folded)
     if ranks.is_first():
         model.save(out)
         (out / "report.json").write_bytes(orjson.dumps(asdict(report)))
@@ -282,13 +284,12 @@ def _doubts(votes: Votes, config: RewardConfig, generator: torch.Generator, shor
 
 def _left_out(
     votes: Votes, config: RewardConfig, generator: torch.Generator, shortened: Shortened
-) -> tuple[float, dict[str, float]]:
-    """The temperature that makes left-out votes likeliest; and how many of them their heads tell, a share by weight:
+) -> tuple[Calibration, dict[str, float]]:
+    """The calibration that is likeliest after votes left out; and how many of them their heads tell, a share by weight:
     for each head, and under ``ALL`` for all votes.
     """
     fold_of = torch.randint(config.folds, (len(votes),), generator=generator)
-    grid = [2 ** (step / 4) for step in range(-8, 9)]
-    nll = torch.zeros(len(grid))
+    nll = torch.tensor([one.surprise(config.temperature_spread, config.lapse_mean) for one in GRID])
     right, told = (dict.fromkeys((ALL, *votes.parts), 0.0) for _ in range(2))
     for fold in range(config.folds):
         inside, outside = (
@@ -297,28 +298,28 @@ def _left_out(
         )
         for name, head in fit_heads(inside, config, shortened).items():
             left = outside.of(name)
-            for index, temperature in enumerate(grid):
-                pairs, thumbs = vote_nll(head, left, temperature)
+            for index, calibration in enumerate(GRID):
+                pairs, thumbs = vote_nll(head, left, calibration)
                 nll[index] += (pairs * left.pair_weight).sum() + (thumbs * left.thumb_weight).sum()
-            probability, outcome, weight = _probabilities(head, left, 1.0)
+            probability, outcome, weight = _probabilities(head, left, UNTOUCHED)
             for whose in (ALL, name):
                 right[whose] += float((((probability > 0.5) == (outcome > 0.5)) * weight).sum())
                 told[whose] += float(weight.sum())
-    return grid[int(nll.argmin())], {whose: right[whose] / n if n else 0.5 for whose, n in told.items()}
+    return GRID[int(nll.argmin())], {whose: right[whose] / n if n else 0.5 for whose, n in told.items()}
 
 
-def _probabilities(head: Head, votes: Votes, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+def _probabilities(head: Head, votes: Votes, calibration: Calibration) -> tuple[Tensor, Tensor, Tensor]:
     """Of every vote but ties: the probability of a or up, what was said, and its weight."""
     decided = votes.outcome != 0.5
     d = (votes.difference @ head.weights)[decided]
     scores = votes.features @ head.weights
-    logits = torch.cat([d, scores - head.threshold - head.offsets[votes.subject]]) / temperature
+    logits = torch.cat([d, scores - head.threshold - head.offsets[votes.subject]])
     # a is the winner of every decided pair: turn half of them round, or all outcomes would be 1
     sign = torch.ones(len(logits))
     sign[: len(d) : 2] = -1.0
     outcome = torch.cat([votes.outcome[decided], votes.up])
     weight = torch.cat([votes.pair_weight[decided], votes.thumb_weight])
-    return torch.sigmoid(logits * sign), torch.where(sign > 0, outcome, 1 - outcome), weight
+    return calibration.probability(logits * sign), torch.where(sign > 0, outcome, 1 - outcome), weight
 
 
 def _scale(weights: Tensor, votes: Votes) -> float:
@@ -330,24 +331,25 @@ def _scale(weights: Tensor, votes: Votes) -> float:
 def _report(
     examples: Examples,
     heads: Mapping[str, Head],
-    temperature: float,
+    calibration: Calibration,
     train: Votes,
     test: Votes,
     folded: Mapping[str, float],
 ) -> RewardReport:
     nll = torch.cat(
-        [one for name, head in heads.items() for one in vote_nll(head, test.of(name), temperature)]
+        [one for name, head in heads.items() for one in vote_nll(head, test.of(name), calibration)]
     )
-    probability, outcome = _told(heads, test, temperature)
+    probability, outcome = _told(heads, test, calibration)
     return RewardReport(
         pairs=len(examples.pairs),
         thumbs=len(examples.thumbs),
         holdout=len(test) if test is not train else 0,
         accuracy=_accuracy(probability, outcome),
         nll=float(nll.mean()),
-        train_accuracy=_accuracy(*_told(heads, train, temperature)),
+        train_accuracy=_accuracy(*_told(heads, train, calibration)),
         calibration_error=expected_calibration_error(probability, outcome),
-        temperature=temperature,
+        temperature=calibration.temperature,
+        lapse=calibration.lapse,
         tie_log_odds=float(heads[OVERALL].log_tie),
         fold_accuracy=folded[ALL],
         criteria={
@@ -357,9 +359,9 @@ def _report(
     )
 
 
-def _told(heads: Mapping[str, Head], votes: Votes, temperature: float) -> tuple[Tensor, Tensor]:
+def _told(heads: Mapping[str, Head], votes: Votes, calibration: Calibration) -> tuple[Tensor, Tensor]:
     """As ``_probabilities``, each vote by the heads it speaks for."""
-    told = [_probabilities(head, votes.of(name), temperature) for name, head in heads.items()]
+    told = [_probabilities(head, votes.of(name), calibration) for name, head in heads.items()]
     return torch.cat([one[0] for one in told]), torch.cat([one[1] for one in told])
 
 

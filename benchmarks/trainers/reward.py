@@ -13,8 +13,8 @@ length      correlation of scores and words over all replies; ``bias``: the same
 RewardTrainer gets LoRA of Heed's shape and a head, three epochs in batches of eight, its probability σ(s_a − s_b), and
 the best of three learning rates: the one with the highest held-out accuracy over the seeds, which is more than a
 user could know. It cannot be given ties: they are left out. Heed learns from all votes alike, ties included, and
-finds its settings by itself. Its probability is σ(s_a − s_b) at the temperature that it found. A second fit of it
-takes out what scores owe to length, as its setting can.
+finds its settings by itself. Its probability is σ(s_a − s_b) as it calibrated it, with a temperature and a share of
+lapses. A second fit of it takes out what scores owe to length, as its setting can.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from queue import SimpleQueue
 import torch
 from torch import Tensor
 
-from benchmarks.results import Figure, Row
+from benchmarks.results import Figure, Row, paired
 from benchmarks.rounds import sampled_twice
 from benchmarks.trainers.children import Child, child, python_of
 from deploy.preferences import PREFERENCES, words
@@ -46,6 +46,13 @@ from training.starter.corpus import dialogs
 from training.trunk import LoraShape, Trunk
 
 OURS = {"heed": RewardConfig(), "heed-length-out": RewardConfig(length=0.0)}
+SAME = (
+    "preference",
+    "seed",
+    "votes",
+    "ties",
+    "held_out",
+)  # what two fits must share to stand beside each other
 BARS = {"points": 2.0, "calibration": 0.05, "length": 0.1}
 
 
@@ -111,8 +118,8 @@ def voted(shown: Compared, trial: Trial, seed: int) -> list[Pair]:
     return pairs
 
 
-def told_of(scores: Tensor, certainty: float, seen: Compared, trial: Trial) -> Row:
-    """The figures of scores (n, 2); their difference times ``certainty`` is the log-odds of the first."""
+def told_of(scores: Tensor, sure: Callable[[Tensor], Tensor], seen: Compared, trial: Trial) -> Row:
+    """The figures of scores (n, 2); ``sure`` makes of their differences the probability of the first."""
     decided = seen.gap.abs() > seen.margin(trial.ties)
     gap, d = seen.gap[decided], (scores[:, 0] - scores[:, 1])[decided]
     right = (d * gap > 0).float() + 0.5 * (d == 0).float()
@@ -121,7 +128,7 @@ def told_of(scores: Tensor, certainty: float, seen: Compared, trial: Trial) -> R
     return {
         "held_out": len(seen.prompts),
         "accuracy": float(right.mean()),
-        "calibration_error": expected_calibration_error(torch.sigmoid(d * certainty), said),
+        "calibration_error": expected_calibration_error(sure(d), said),
         "length": correlation(scores, length),
         "length_bias": correlation(without(scores, seen.gold), without(length, seen.gold)),
         "length_of_preference": correlation(seen.gold, length),
@@ -183,7 +190,7 @@ def _heed(trunk: Trunk, fits: Sequence[Fit], held: Compared, trial: Trial, folde
             model, _ = fit(trunk, Examples(pairs=one.pairs), config, out=folder / "reward")
             seconds = time.monotonic() - began
             scores = model.score(_all(held)).mean.view(-1, 2)
-            yield one.row(who, 0.0, seconds, told_of(scores, model.certainty, held, trial))
+            yield one.row(who, 0.0, seconds, told_of(scores, model.preferred, held, trial))
 
 
 def _trl(fits: Sequence[Fit], held: Compared, trial: Trial, folder: Path) -> Iterator[Row]:
@@ -209,7 +216,7 @@ def _trl(fits: Sequence[Fit], held: Compared, trial: Trial, folder: Path) -> Ite
             made = free.get()
             answer = made.ask(pairs=_chosen(one.pairs), rate=rate, seed=one.seed)
             free.put(made)
-            told = told_of(torch.tensor(answer["scores"]).view(-1, 2), 1.0, held, trial)
+            told = told_of(torch.tensor(answer["scores"]).view(-1, 2), torch.sigmoid, held, trial)
             return one.row("trl", rate, answer["seconds"], told)
 
         yield from pool.map(fitted, [(one, rate) for one in fits for rate in trial.rates])
@@ -243,6 +250,13 @@ def best_rate(rows: Sequence[Row]) -> list[Row]:
     )
 
 
+def stands(row: Row, rows: Sequence[Row]) -> bool:
+    """Whether RewardTrainer's ``row`` of an earlier run belongs beside ``rows``: of Heed alone, from the same votes."""
+    if row.get("who") != "trl" or any(one.get("who") == "trl" for one in rows):
+        return False
+    return any(all(row[key] == one.get(key) for key in SAME) for one in rows)
+
+
 def figures(rows: Sequence[Row]) -> list[Figure]:
     """Three lines for each preference and number of votes."""
     lines = []
@@ -255,7 +269,8 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
             continue
         of = f"from {votes:,} votes, a quarter of them wrong, a fifth ties, `{name}`, {len(ours)} seeds"
         trl = f"TRL 1.16 RewardTrainer, best of three rates ({theirs[0]['rate']:g})"
-        points = 100 * (_mean(ours, "accuracy") - _mean(theirs, "accuracy"))
+        by_seed = {row["seed"]: row["accuracy"] for row in theirs}
+        points = paired([100 * (row["accuracy"] - by_seed[row["seed"]]) for row in ours])
 
         def line(what: str, told: Callable[[Sequence[Row]], str], bar: str) -> Figure:
             return Figure(f"reward model {of}: {what}", told(ours), f"{trl}: {told(theirs)}; bar {bar}")  # noqa: B023
@@ -264,7 +279,7 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
             line(
                 "better reply told on unseen prompts",
                 lambda them: f"{_mean(them, 'accuracy'):.1%}",
-                f"{BARS['points']:.0f} points more ({points:+.1f})",
+                f"{BARS['points']:.0f} points more; it is {points}",
             ),
             line(
                 "calibration error",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,7 @@ def test_accuracy_and_calibration_by_hand_without_the_ties() -> None:
     # five pairs of which the nearest is a tie; of the others three are told rightly; σ(ln 3) = ¾
     seen = shown([[0.1, 0.0], [1.0, 0.0], [2.0, 0.0], [0.0, 3.0], [0.0, 4.0]])
     scores = torch.tensor([[0.0, 9.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    told = told_of(scores, float(torch.tensor(3.0).log()), seen, Trial(noise=0.25))
+    told = told_of(scores, lambda d: torch.sigmoid(d * math.log(3)), seen, Trial(noise=0.25))
     assert told["accuracy"] == 0.75
     # ¾ said three times, of which ¾, ¾ and ¼ came true; ¼ once, and it was ¼
     assert told["calibration_error"] == pytest.approx(3 / 4 * (0.75 - 1.75 / 3), abs=1e-6)
@@ -149,9 +150,30 @@ def test_figures_tell_the_best_rate_and_the_points_between() -> None:
     ]  # fmt: skip
     lines = training.figures([{"part": "reward", "of": "abc"}, *rows])
     assert [line.heed for line in lines] == ["81.0%", "0.040", "0.05, beyond the preference -0.01"]
-    assert lines[0].beside.endswith("best of three rates (0.001): 77.0%; bar 2 points more (+4.0)")
+    assert lines[0].beside.endswith(
+        "best of three rates (0.001): 77.0%; bar 2 points more; it is 4.0 (-34.1 to 42.1, 2 seeds)"
+    )
 
 
 def test_a_part_that_is_run_alone_leaves_the_others_figures_as_they_were() -> None:
     old: list[dict[str, Any]] = [{"part": "speed", "n": 1}, {"part": "reward", "n": 2}]
     assert training.beside([{"part": "reward", "n": 3}], old) == [{"part": "reward", "n": 3}, old[0]]
+
+
+def test_heed_measured_alone_stands_beside_the_peers_rows_of_the_same_votes() -> None:
+    same = {
+        "part": "reward", "preference": "plain", "seed": 0, "votes": 100, "ties": 21, "held_out": 800,
+    }  # fmt: skip
+    old: list[Row] = [
+        {"part": "reward", "of": "abc"},
+        {**same, "who": "heed"},
+        {**same, "who": "trl"},
+        {**same, "who": "trl", "held_out": 1500},
+        {**same, "who": "trl", "seed": 1},
+    ]
+    now: list[Row] = [{"part": "reward", "of": "def"}, {**same, "who": "heed"}]
+    kept = {**same, "who": "trl", "of": "abc"}
+    assert training.beside(now, old) == [*now, kept]
+    assert training.beside(now, [*now, kept]) == [*now, kept]
+    both = [*now, {**same, "who": "trl"}]
+    assert training.beside(both, old) == both

@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+from training.calibration import Calibration
 from training.reward_heads import Head, RewardConfig, Votes, davidson_nll, fit_head, loss, vote_nll
 
 CONFIG = RewardConfig(strength=2.0, offset_strength=4.0, heads=5, iterations=60, folds=4, seed=0)
@@ -62,8 +63,12 @@ def test_a_thumb_is_logistic_in_the_score_over_the_threshold_and_the_subjects_ow
     # scores 2.5, less ½, less 2 or −1: 0 and 3; the pair's d is 1
     torch.testing.assert_close(thumbs, -torch.tensor([0.5, 1 / (1 + math.e**3)]).log())
     torch.testing.assert_close(pairs, -torch.tensor([1 / (1 + 1 / math.e)]).log())
-    _, cooler = vote_nll(head, votes, temperature=3.0)
+    _, cooler = vote_nll(head, votes, Calibration(temperature=3.0))
     torch.testing.assert_close(cooler, -torch.tensor([0.5, 1 / (1 + math.e)]).log())
+    pairs, thumbs = vote_nll(head, votes, Calibration(lapse=0.25))
+    # a quarter is turned round: ¾·p + ¼·(1 − p)
+    torch.testing.assert_close(thumbs, -torch.tensor([0.5, 0.25 + 0.5 / (1 + math.e**3)]).log())
+    torch.testing.assert_close(pairs, -torch.tensor([0.25 + 0.5 / (1 + 1 / math.e)]).log())
 
 
 def test_the_loss_is_votes_and_pulls_over_the_weight_of_the_votes() -> None:

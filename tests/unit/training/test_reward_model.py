@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.unit.training.tiny import ask
+from training.calibration import Calibration
 from training.examples import Examples, Outcome, Pair, Split, Thumb
 from training.reference import look
 from training.reward_features import raw_features
@@ -122,13 +123,13 @@ def test_a_saved_model_gives_the_same_scores(trunk: Trunk, tmp_path: Path) -> No
 
 
 def test_its_probabilities_are_as_sure_as_its_report_says(trunk: Trunk, tmp_path: Path) -> None:
-    """σ(certainty · difference) is the fit's own log-odds over the temperature, also of a model that was saved."""
+    """A probability is of the fit's own log-odds, calibrated; also of a model that was saved."""
     model, report = fit(trunk, planted(30, 0, noise=0.2), CONFIG, out=tmp_path)
     for one in (model, RewardModel.load(trunk, tmp_path)):
         told = scores(one, ["abcd efgh!", "abcd efgh."])
         raw = one.weights @ (features(one, "abcd efgh!") - features(one, "abcd efgh."))
-        wanted = float(raw) / report.temperature
-        assert float(told[0] - told[1]) * one.certainty == pytest.approx(wanted, abs=1e-4)
+        wanted = Calibration(report.temperature, report.lapse).probability(raw)
+        torch.testing.assert_close(one.preferred(told[0] - told[1]), wanted)
 
 
 def features(model: RewardModel, said: str) -> torch.Tensor:
@@ -216,6 +217,24 @@ def test_votes_by_the_coin_make_it_doubt_its_own_probabilities(trunk: Trunk, tmp
     _, sure = fit(trunk, planted(60, 60), CONFIG, out=tmp_path)
     assert report.temperature > 1 > sure.temperature
     assert report.fold_accuracy == pytest.approx(0.5, abs=0.17)
+
+
+def test_votes_turned_round_however_far_apart_two_replies_are_found_to_lapse(
+    trunk: Trunk, tmp_path: Path
+) -> None:
+    def louder(turned: float) -> Examples:
+        rng, pairs = random.Random(4), []
+        for _ in range(240):
+            less, more = sorted(rng.sample(range(1, 13), 2))
+            two = [text(rng, loud=False)[:-1] + "!" * marks for marks in (more, less)]
+            a, b = reversed(two) if rng.random() < turned else two
+            pairs.append(Pair(PROMPT, a, b, "win"))
+        return Examples(pairs=pairs)
+
+    _, careless = fit(trunk, louder(0.25), CONFIG, out=tmp_path)
+    _, careful = fit(trunk, louder(0.0), CONFIG, out=tmp_path)
+    assert careless.lapse == pytest.approx(0.25, abs=0.1)
+    assert careful.lapse == 0
 
 
 def test_progress_ends_at_one(trunk: Trunk, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ FIGURES = RewardReport(
     train_accuracy=0.9,
     calibration_error=0.04,
     temperature=1.0,
+    lapse=0.0,
     tie_log_odds=-1.0,
     fold_accuracy=0.7,
 )
