@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +12,6 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, Page, Response, async_playwright
 
 from tests.servers import answers, gateway_server, valkey_server, wait_until
-from tests.unit.serve.fake_engine import FakeEngine, fake_engine
 
 FLAGS = (
     "--headless",
@@ -51,22 +48,6 @@ def heed(tmp_path_factory: pytest.TempPathFactory, own_redis: str, engine_url: s
     with gateway(tmp_path_factory.mktemp("heed"), own_redis, engine_url) as url:
         wait_until(lambda: answers(f"{url}/readyz"), 60, "the engine")
         yield url
-
-
-@contextmanager
-def fake_engine_aside() -> Iterator[FakeEngine]:
-    """A fake engine with an event loop of its own, so that many tests may share it."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    made = fake_engine()
-    try:
-        yield asyncio.run_coroutine_threadsafe(made.__aenter__(), loop).result(10)
-    finally:
-        asyncio.run_coroutine_threadsafe(made.__aexit__(None, None, None), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 @dataclass

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.conftest import fake_engine_aside, gateway
-from tests.unit.serve.fake_engine import FakeEngine
+from tests.browser.conftest import gateway
+from tests.unit.serve.fake_engine import FakeEngine, fake_engine_aside
 
 pytestmark = pytest.mark.browser
 LONG = "\n\n".join(f"Paragraph {n}. " + "We open at ten on Sundays. " * 12 for n in range(8))

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from aiohttp import web
@@ -245,3 +246,19 @@ async def fake_engine(fake: FakeEngine | None = None) -> AsyncIterator[FakeEngin
         yield fake
     finally:
         await runner.cleanup()
+
+
+@contextmanager
+def fake_engine_aside() -> Iterator[FakeEngine]:
+    """A fake engine with an event loop of its own, so that many tests may share it."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    made = fake_engine()
+    try:
+        yield asyncio.run_coroutine_threadsafe(made.__aenter__(), loop).result(10)
+    finally:
+        asyncio.run_coroutine_threadsafe(made.__aexit__(None, None, None), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
