@@ -56,6 +56,11 @@ class Review:
         newest = waiting[-1]
         for older in waiting[:-1]:
             self.registry.transition(older.id, "retired", f"followed by {newest.id} before it was tried")
+        against = next((one for one in adapters if one.id == (newest.gate or {}).get("against")), None)
+        if against is not None and against.state == "rejected":
+            why = f"begun from {against.id} and held against it, which was taken back since"
+            self.registry.transition(newest.id, "retired", why)
+            return f"{newest.id} is not tried: {why}"
         if not self._ready(newest):
             if time.time() - newest.created > self.settings.review_ready_seconds:
                 self.registry.transition(newest.id, "rejected", "no engine could prove it in time")

@@ -235,7 +235,7 @@ class Round:
         self.status.ppo(batch.id, learned.trained["ppo"])
         self.status.gate(learned.verdict)
         self.registry.check(lease_of(self.alias.name), self.token)
-        return self._publish(batch, learned, learned.adapter)
+        return self._publish(batch, learned, learned.adapter, served)
 
     def _learner(self) -> Callable[..., Learned]:
         """The worker itself, or processes beside it, which have the memory of its base meanwhile."""
@@ -250,7 +250,7 @@ class Round:
         live = self.registry.alias(self.alias.name).live
         return self.registry.adapter(live) if live else None
 
-    def _publish(self, batch: Batch, learned: Learned, folder: Path) -> Outcome:
+    def _publish(self, batch: Batch, learned: Learned, folder: Path, served: AdapterRecord | None) -> Outcome:
         self.status.step("publish", 0.0)
         record = publish(
             self.registry,
@@ -261,7 +261,7 @@ class Round:
                 batches=(batch.id,),
                 reward_model=batch.id,
                 training={"reward_model": asdict(learned.reward), **learned.trained},
-                gate=learned.verdict.as_dict(),
+                gate={**learned.verdict.as_dict(), "against": served.id if served else None},
                 newest_vote=batch.newest_vote,
             ),
             self.settings.adapters_dir,

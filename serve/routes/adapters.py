@@ -106,7 +106,7 @@ def retire(adapter_id: str, parts: Parts, caller: ProductCaller, body: Reason | 
 
 @router.post("/v1/rollback", response_model=AliasShown)
 def roll_back(parts: Parts, caller: ProductCaller, body: Reason | None = None) -> Response:
-    """Back to what was live before; a change of the alias and nothing else."""
+    """Back to what was live before. What an experiment would go on serving of the one that is left ends with it."""
     body = body or Reason()
     record = resolve(parts, body.alias)
     reason = body.reason or f"rolled back by {caller.key_id}"

@@ -24,10 +24,10 @@ class Scene:
         self.add("a-000001-aaaaaaaaaaaa")
         self.registry.report_engine("engine-0", ["a-000001-aaaaaaaaaaaa"], 60)
 
-    def add(self, name: str, *, passed_gate: bool = True) -> None:
+    def add(self, name: str, *, passed_gate: bool = True, against: str | None = None) -> None:
         record = AdapterRecord(
             id=name, alias="heed", state="candidate", created=1e12, path="/x", base="b", newest_vote=1.0,
-            gate={"passed": True} if passed_gate else None,
+            gate={"passed": True, "against": against} if passed_gate else None,
         )  # fmt: skip
         self.registry.add_adapter(record)
 
@@ -107,6 +107,19 @@ def test_a_rollback_ends_the_trial_and_what_was_on_trial_is_not_tried_again_by_i
     scene.registry.report_engine("engine-0", ["a-000002-bbbbbbbbbbbb"], 60)
     assert scene.look() == "a-000002-bbbbbbbbbbbb is tried on 10%"
     assert scene.registry.experiments("heed")[-1].arms[0].adapter is None
+
+
+def test_a_candidate_begun_from_what_was_rolled_back_is_not_tried() -> None:
+    scene, later = Scene(), "a-000002-bbbbbbbbbbbb"
+    for _ in range(3):
+        scene.look()
+    scene.add(later, against="a-000001-aaaaaaaaaaaa")  # its round was under way
+    scene.registry.report_engine("engine-0", ["a-000001-aaaaaaaaaaaa", later], 60)
+    scene.registry.rollback("heed", "it flatters")
+    why = "begun from a-000001-aaaaaaaaaaaa and held against it, which was taken back since"
+    assert scene.look() == f"{later} is not tried: {why}"
+    assert scene.state(later) == "retired"
+    assert scene.look() == "no candidate that has passed the gate"
 
 
 def test_a_trial_that_people_stop_does_not_hold_up_the_loop() -> None:
