@@ -27,7 +27,7 @@ STORES = ("log", "journal", "spool", "archive")
 Receipt = dict[str, Any]
 Other = Callable[
     [str, float], object
-]  # (subject, before): drop what it said up to then; False: not all gone yet
+]  # (subject, since when the archive holds nothing of it): drop what it said; False: not all gone yet
 
 
 def request(registry: Registry, subject: str, now: float | None = None) -> Receipt:
@@ -104,7 +104,8 @@ def _clean(receipt: Receipt, stores: Stores) -> None:
     if clean.get("archive"):
         for name, drop in stores.others.items():
             if not clean.get(name):
-                clean[name] = None if drop(subject, before) is False else time.time()
+                gone = drop(subject, clean["archive"]) is not False
+                clean[name] = time.time() if gone else None
         if not clean.get("log") and stores.log.gone(receipt["upto"]):
             clean["log"] = time.time()
     if all(when for name, when in clean.items() if name != "journal"):

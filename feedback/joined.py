@@ -24,7 +24,8 @@ from feedback.protocols import Entry
 from feedback.standing import COLUMNS, SAID, Standing, codes_of, standing
 
 _KNOWN = ("response_id", "alias", "subject", "stored")
-_TEXTS = ("response_id", "alias", "time", "stored", "adapter", "messages", "text")
+_TEXTS = ("response_id", "alias", "subject", "time", "stored", "adapter", "messages", "text")
+_ASKED = ["messages", "subject", "time"]
 _REPLIES = ("response_id", "adapter", "messages", "text")
 
 
@@ -58,6 +59,7 @@ class Joined:
     labels: Any  # event_id, subject, time, detail, reply
     replies: Any  # response_id, adapter, messages, text
     prompts: Any  # messages: the newest distinct prompts, in the order in which they were last asked
+    askers: Any  # array of the subjects who asked these prompts
 
 
 def counting(source: Source, alias: str | None = None, since: float | None = None) -> Standing:
@@ -97,15 +99,20 @@ def joined(source: Source, found: Standing, alias: str | None = None, prompts: i
     wanted = set(_asked_about(found).to_pylist())
     taken = [pa.table({name: pa.array([], pa.string()) for name in _REPLIES})]
     asked: list[Any] = []
+    most = 2 * prompts  # rows before they are put together
     for table in source.tables(_TEXTS, ("response",)):
         whole = table.filter(_whole(table))
         taken.append(whole.filter(_among(whole, wanted)).select(_REPLIES))
         if prompts:
             asked.append(_last_asked([whole.filter(_usable(whole, alias))], prompts))
-            if sum(len(one) for one in asked) > 2 * prompts:
+            if sum(len(one) for one in asked) > most:
                 asked = [_last_asked(asked, prompts)]
+                most = 2 * max(prompts, len(asked[0]))
     replies, left_out = _replies(pa.concat_tables(taken).combine_chunks(), found.left_out)
     del taken
+    newest = _last_asked(asked, prompts) if asked else None
+    if newest is not None:
+        newest = newest.filter(pc.invert(pc.is_in(newest.column("messages"), left_out)))
     votes = _about(found.votes, replies, {"response_id": "reply"})
     return Joined(
         votes=votes.set_column(
@@ -114,9 +121,8 @@ def joined(source: Source, found: Standing, alias: str | None = None, prompts: i
         pairs=_two_replies(_about(found.pairs, replies, {"a": "a", "b": "b"}), replies),
         labels=_about(found.labels, replies, {"response_id": "reply"}),
         replies=replies,
-        prompts=_prompts(_last_asked(asked, prompts), left_out)
-        if asked
-        else pa.chunked_array([], pa.string()),
+        prompts=_distinct(newest) if newest is not None else pa.chunked_array([], pa.string()),
+        askers=pc.unique(newest.column("subject")) if newest is not None else pa.array([], pa.string()),
     )
 
 
@@ -162,17 +168,32 @@ def _given(said: Any, known: Any, column: str) -> Any:
 
 
 def _last_asked(tables: Sequence[Any], most: int) -> Any:
-    """The newest ``most`` distinct prompts of ``tables`` and when each was last asked, whatever the tables' order."""
-    asked = pa.concat_tables([table.select(["messages", "time"]) for table in tables])
-    asked = asked.group_by("messages").aggregate([("time", "max")]).select(["messages", "time_max"])
-    asked = asked.rename_columns(["messages", "time"])
-    order = pc.sort_indices(asked, [("time", "ascending"), ("messages", "ascending")])
-    return asked.take(order[-most:])
+    """The newest ``most`` distinct prompts of ``tables``, who asked each and when last, whatever the tables' order; the
+    prompt that was asked last comes last.
+    """
+    asked = _latest(pa.concat_tables([table.select(_ASKED) for table in tables]), ["messages", "subject"])
+    order = [("time", "ascending"), ("messages", "ascending")]
+    prompts = _latest(asked, ["messages"]).sort_by(order)
+    place = pc.index_in(
+        asked.column("messages"), array_of(prompts.column("messages").slice(max(0, len(prompts) - most)))
+    )
+    asked = asked.append_column("place", place).filter(pc.is_valid(place))
+    return asked.sort_by([("place", "ascending"), ("subject", "ascending")]).select(_ASKED)
 
 
-def _prompts(asked: Any, left_out: Any) -> Any:
-    messages = asked.column("messages")
-    return messages.filter(pc.invert(pc.is_in(messages, left_out)))
+def _latest(asked: Any, by: list[str]) -> Any:
+    """Each once, and when last."""
+    return (
+        asked.group_by(by)
+        .aggregate([("time", "max")])
+        .select([*by, "time_max"])
+        .rename_columns([*by, "time"])
+    )
+
+
+def _distinct(asked: Any) -> Any:
+    """The prompts, in their order."""
+    return pa.chunked_array([pc.unique(asked.column("messages"))], pa.string())
 
 
 def _replies(taken: Any, left_out: Any) -> tuple[Any, Any]:

@@ -21,6 +21,20 @@ def note(root: Path, batch: str, subjects: Collection[str]) -> None:
     write_durably(root / f"{batch}.json", orjson.dumps(body))
 
 
+def marks(root: Path, batch: str) -> frozenset[str]:
+    """Of everybody in the batch who was not forgotten since; none where there is no note."""
+    try:
+        return frozenset(orjson.loads((root / f"{batch}.json").read_bytes())["marks"])
+    except FileNotFoundError:
+        return frozenset()
+
+
+def may_hold(root: Path, batch: str, subject: str) -> bool:
+    """Whether the subject is in the batch, as far as is known: of one without a note nothing is."""
+    path = root / f"{batch}.json"
+    return not path.exists() or mark_of(subject) in marks(root, batch)
+
+
 def learnt(root: Path, registry: Registry, subject: str) -> list[str]:
     """Ids of the adapters that learnt from batches with the subject in them, oldest first."""
     mark = mark_of(subject).encode()

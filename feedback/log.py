@@ -261,10 +261,14 @@ class RedisEventLog:
         return last
 
     def forgotten(self, subjects: Collection[str]) -> dict[str, float]:
-        names = sorted(subjects)
+        names = {mark_of(subject): subject for subject in subjects}
+        return {names[mark]: when for mark, when in self.wishes(names).items()}
+
+    def wishes(self, marks: Collection[str]) -> dict[str, float]:
+        asked = sorted(marks)
         with translated():
-            marks = self._client.mget([keys.forgotten(mark_of(name)) for name in names]) if names else ()
-        return {name: float(mark) for name, mark in zip(names, marks, strict=True) if mark is not None}
+            told = self._client.mget([keys.forgotten(mark) for mark in asked]) if asked else ()
+        return {mark: float(when) for mark, when in zip(asked, told, strict=True) if when is not None}
 
     def gone(self, position: str) -> bool:
         with translated():

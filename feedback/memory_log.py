@@ -235,8 +235,11 @@ class MemoryEventLog:
             return f"{self._next - 1}-0"
 
     def forgotten(self, subjects: Collection[str]) -> dict[str, float]:
-        marks = ((name, self._forgotten.get(mark_of(name))) for name in subjects)
-        return {name: mark for name, mark in marks if mark is not None}
+        names = {mark_of(subject): subject for subject in subjects}
+        return {names[mark]: when for mark, when in self.wishes(names).items()}
+
+    def wishes(self, marks: Collection[str]) -> dict[str, float]:
+        return {mark: self._forgotten[mark] for mark in marks if mark in self._forgotten}
 
     def gone(self, position: str) -> bool:  # noqa: ARG002 - what is dropped here is gone
         return True

@@ -146,6 +146,9 @@ class EventLog(Protocol):
     def forgotten(self, subjects: Collection[str]) -> dict[str, float]:
         """Of these subjects, who asked to be forgotten, and up to when (Unix seconds)."""
 
+    def wishes(self, marks: Collection[str]) -> dict[str, float]:
+        """The same of those who are known by their marks alone (``facts.mark_of``)."""
+
     def gone(self, position: str) -> bool:
         """Whether the store's memory holds nothing any more of what was dropped up to there; once everything up to
         there is acknowledged and trimmed it does not.

@@ -10,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from feedback.protocols import Registry
+
 FIRST_REST = 5.0
 """Seconds between the first failure and the next start."""
+SKEW = 60.0
+"""Seconds by which the clocks of workers may differ."""
 GROWTH = 3.0
 """Each rest over the one before it: eight starts span an hour and a half."""
 
@@ -19,6 +23,14 @@ GROWTH = 3.0
 def lease_of(alias: str) -> str:
     """The lease under which an alias's rounds run."""
     return f"round:{alias}"
+
+
+def may_have_read(registry: Registry, clean: float) -> bool:
+    """Whether work on an alias is under way that may have read what the archive held before ``clean`` (Unix seconds),
+    and write it yet. What began later has nothing of it: else rounds one after the other would never let a wish end.
+    """
+    begun = {one.name: registry.loop(one.name).get("round_started") or 0.0 for one in registry.aliases()}
+    return any(registry.held(lease_of(name)) and when <= clean + SKEW for name, when in begun.items())
 
 
 def rest(starts: int) -> float:

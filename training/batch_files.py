@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feedback.durable import write_durably
+from feedback.lineage import may_hold
 from feedback.protocols import Registry
 from training.attempts import lease_of
 from training.examples import Demonstration, Examples, Pair, Thumb
@@ -62,12 +63,17 @@ def packed(table: Any) -> bytes:
     return data
 
 
+def name_of(data: bytes, votes: int) -> str:
+    """The id of the batch of these bytes."""
+    return f"b-{votes:06d}-{hashlib.sha256(data).hexdigest()[:12]}"
+
+
 def write(data: bytes, told: Mapping[str, Any], root: Path) -> Batch:
     """Durable and complete when it returns. ``told`` is the rest of the manifest: alias, votes and what they were
     made of. The same bytes are the same batch: what is there already stays as it is.
     """
     digest = hashlib.sha256(data).hexdigest()
-    batch_id = f"b-{told['votes']:06d}-{digest[:12]}"
+    batch_id = name_of(data, told["votes"])
     folder = root / str(told["alias"]) / batch_id
     if not (folder / MANIFEST).exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -126,17 +132,16 @@ def _example(row: Mapping[str, Any]) -> Any:
     return Thumb(messages, row["a"], row["said"] == "up", **rest)
 
 
-def drop_batches(registry: Registry, settings: TrainingSettings) -> bool:
-    """Remove every batch and unfinished run: somebody in them asked to be forgotten. False while a round is under
-    way that has read one, and may yet write a checkpoint of it.
+def drop_batches(settings: TrainingSettings, subject: str) -> None:
+    """Remove every batch and unfinished run that may hold the subject, who asked to be forgotten.
 
     A batch follows from the archive, so the next round makes a new one without them; ids stay in the lineage
     of the adapters that learnt from the old ones.
     """
-    for folder in (settings.batches_dir, settings.checkpoints_dir):
-        if folder.exists():
-            shutil.rmtree(folder)
-    return not any(registry.held(lease_of(alias.name)) for alias in registry.aliases())
+    for root in (settings.batches_dir, settings.checkpoints_dir):
+        for folder in root.glob("*/*"):
+            if may_hold(settings.lineage_dir, folder.name, subject):
+                shutil.rmtree(folder, ignore_errors=True)  # a round that ends takes its own away meanwhile
 
 
 def drop_old_batches(registry: Registry, settings: TrainingSettings, before: float) -> int:

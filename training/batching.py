@@ -21,9 +21,10 @@ import pyarrow.compute as pc
 
 from feedback.archive import Archive, Snapshot
 from feedback.joined import Joined, Source, counting, joined, part, reply_codes
+from feedback.lineage import note
 from feedback.standing import codes_of
 from training.agreement import trust
-from training.batch_files import SCHEMA, Batch, manifest_of, packed, write
+from training.batch_files import SCHEMA, Batch, manifest_of, name_of, packed, write
 from training.errors import BatchDiffers, NothingToLearn
 from training.influence import caps
 from training.recipe import Recipe
@@ -45,6 +46,7 @@ class Gathered:
     newest: float  # Unix seconds of the newest saying in it
     prompts: int
     quarantined: Mapping[str, str]  # event id → why it stays out
+    subjects: frozenset[str]  # whose words are in it
 
 
 def build(
@@ -77,7 +79,9 @@ def build(
         "released": sorted(released),  # what people let in although a search may have named it
         "segments": {segment.name: segment.sha256 for segment in segments},
     }
-    return write(packed(gathered.table), told, settings.batches_dir)
+    data = packed(gathered.table)
+    note(settings.lineage_dir, name_of(data, gathered.votes), gathered.subjects)  # no batch is there without
+    return write(data, told, settings.batches_dir)
 
 
 def rebuild(folder: Path, archive: Archive) -> bytes:
@@ -121,7 +125,8 @@ def gather(
         raise NothingToLearn(f"alias {recipe.alias}: no vote on a stored response yet")
     table = pa.concat_tables([_examples(said, told, recipe), _shown(said, told), _asked(told)])
     newest = pc.max(said.column("time")).as_py()
-    return Gathered(table, len(said), newest, len(told.prompts), held)
+    subjects = frozenset([*pc.unique(said.column("subject")).to_pylist(), *told.askers.to_pylist()])
+    return Gathered(table, len(said), newest, len(told.prompts), held, subjects)
 
 
 def _examples(said: Any, told: Joined, recipe: Recipe) -> Any:

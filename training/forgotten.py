@@ -16,13 +16,13 @@ class Forgotten:
     """Looks whenever it is called. A wish of before ``since`` (Unix seconds) was known when the batch was made."""
 
     log: EventLog
-    subjects: Collection[str]
+    marks: Collection[str]  # of everybody in the batch (``feedback.lineage``)
     since: float
     folders: Collection[Path]  # of the batch and what was made of it
 
     def __call__(self) -> None:
         """Raises BatchForgotten, with the folders removed; StoreUnavailable."""
-        if any(when > self.since for when in self.log.forgotten(self.subjects).values()):
+        if any(when > self.since for when in self.log.wishes(self.marks).values()):
             for folder in self.folders:
                 shutil.rmtree(folder, ignore_errors=True)
             raise BatchForgotten("somebody in the batch asked to be forgotten")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from feedback.archive import Archive
 from feedback.errors import LeaseLost, StoreUnavailable
-from feedback.lineage import note
+from feedback.lineage import marks
 from feedback.protocols import AdapterRecord, AliasRecord, EventLog, Registry
 from feedback.rating import RatingQueue
 from training.attempts import lease_of, rest
@@ -215,10 +215,9 @@ class Round:
 
     def _train(self, batch: Batch, work: Path) -> Outcome:
         served, examples = self._served(), read(batch)
-        subjects = {pair.subject for pair in examples.pairs} | {thumb.subject for thumb in examples.thumbs}
-        note(self.settings.lineage_dir, batch.id, subjects)
+        everybody = marks(self.settings.lineage_dir, batch.id)
         made = (batch.folder / "manifest.json").stat().st_mtime
-        forgotten = Forgotten(self.log, subjects, min(self.started, made), (batch.folder, work))
+        forgotten = Forgotten(self.log, everybody, min(self.started, made), (batch.folder, work))
         forgotten()
         learned = self._learner()(
             examples,

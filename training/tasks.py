@@ -13,7 +13,7 @@ from typing import Any
 
 from feedback.archive import Archive
 from feedback.errors import Conflict, LeaseLost, StoreUnavailable
-from feedback.forget import Stores, archived, carry_out
+from feedback.forget import Other, Stores, archived, carry_out
 from feedback.lineage import forget as forget_lineage
 from feedback.lineage import learnt
 from feedback.log import RedisEventLog
@@ -25,7 +25,7 @@ from feedback.spool import Spool
 from feedback.store import connect
 from feedback.turns import leased, renewed
 from training.app import app
-from training.attempts import lease_of, rests
+from training.attempts import lease_of, may_have_read, rests
 from training.batch_files import drop_batches, drop_old_batches
 from training.heartbeat import heartbeat
 from training.lookouts import due
@@ -222,24 +222,40 @@ def forget(registry: Registry, log: EventLog) -> None:
     chosen = settings()
     lineage = chosen.lineage_dir
 
-    def batches(*_: object) -> bool:
-        return drop_batches(registry, chosen)
+    def batches(subject: str) -> None:
+        drop_batches(chosen, subject)
 
-    def unlearnt(subject: str, _: float) -> None:
-        forget_lineage(lineage, subject)
-
-    def unasked(subject: str, _: float) -> None:
+    def unasked(subject: str) -> None:
         rating_queue().forget([alias.name for alias in aliases(registry)], subject)
 
-    def released(subject: str, _: float) -> None:
-        registry.drop_held(subject)
+    def unlearnt(subject: str) -> None:
+        drop_batches(chosen, subject)  # the last one may have come since: by the marks it is known
+        forget_lineage(lineage, subject)
+
+    def for_good(drop: Callable[[str], None], *, now: bool = True) -> Other:
+        """A round under way may write again what is dropped: then once more when it is over."""
+
+        def dropped(subject: str, clean: float) -> bool:
+            last = not may_have_read(registry, clean)  # before it is dropped: it may end in between
+            if last or now:
+                drop(subject)
+            return last
+
+        return dropped
+
+    others = {
+        "batches": for_good(batches),
+        "annotations": for_good(unasked),
+        "quarantine": for_good(registry.drop_held),
+        "lineage": for_good(unlearnt, now=False),
+    }
 
     stores = Stores(
         registry,
         log,
         archive_of(registry),
         Spool(chosen.spool_dir, chosen.spool_max_bytes),
-        {"batches": batches, "lineage": unlearnt, "annotations": unasked, "quarantine": released},
+        others,
         learnt=lambda subject: learnt(lineage, registry, subject),
     )
     with renewed(registry, "tick:forget", holder(), TICK_LEASE):  # a large archive takes longer

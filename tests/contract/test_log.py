@@ -9,6 +9,7 @@ import pytest
 
 from feedback.errors import InvalidRecord
 from feedback.events import Vote
+from feedback.facts import mark_of
 from feedback.ids import feedback_id
 from feedback.protocols import EventLog, ResponseSummary
 from tests.contract.making import comparison, in_arm, label, report, response, vote
@@ -349,6 +350,8 @@ def test_whoever_asked_to_be_forgotten_is_known_by_the_newest_wish(log: EventLog
     log.forget("s1", 50.0)
     log.forget("s1", 40.0)  # an older wish takes nothing back
     assert log.forgotten(["s1", "s2"]) == {"s1": 50.0}
+    assert log.wishes([]) == {}
+    assert log.wishes([mark_of("s1"), mark_of("s2")]) == {mark_of("s1"): 50.0}
 
 
 def test_responses_known_from_elsewhere_are_forgotten_with_the_others(log: EventLog) -> None:

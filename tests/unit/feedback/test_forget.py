@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class House:
     def __init__(self, folder: Path) -> None:
         self.log, self.registry = MemoryEventLog(), MemoryRegistry()
         self.archive, self.spool = Archive(folder / "archive"), Spool(folder / "spool")
-        self.others: list[tuple[str, float]] = []
+        self.others: list[tuple[str, bool]] = []
         self.log.append([response("r1", "gone"), response("r2", "stays")])
         claimed = self.log.claim("w", 9)
         self.archive.write(claimed)
@@ -31,8 +32,9 @@ class House:
         self.spool.append([response("r3", "gone"), response("r4", "stays")])
 
     def carry_out(self) -> list[dict[str, object]]:
-        def drop(subject: str, before: float) -> None:
-            self.others.append((subject, before))
+        def drop(subject: str, clean: float) -> None:
+            left = {entry.event.subject for entry in self.archive.events()}
+            self.others.append((subject, subject not in left and clean <= time.time()))
 
         return carry_out(
             Stores(
@@ -72,7 +74,7 @@ def test_the_subject_is_gone_from_every_store(tmp_path: Path) -> None:
     assert kept["adapters"] == ["a-1"]
     assert all(kept["stores"].values())
     assert "gone" not in str(kept)
-    assert house.others == [("gone", 200.0)]
+    assert house.others == [("gone", True)]  # asked once the archive was clean
     assert house.names() == {"stays"}
     assert house.carry_out() == []
 
@@ -157,7 +159,7 @@ def test_a_receipt_is_done_only_when_nobody_may_write_a_batch_any_more(tmp_path:
     receipt = request(house.registry, "gone", now=200.0)
     busy = [True, True]
 
-    def drop(subject: str, before: float) -> bool:
+    def drop(subject: str, clean: float) -> bool:
         return not (busy and busy.pop())
 
     stores = Stores(house.registry, house.log, house.archive, others={"batches": drop})

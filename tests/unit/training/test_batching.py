@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from feedback.archive import Archive, Snapshot
 from feedback.events import Comparison, Event, Label, Report, Response, Vote
 from feedback.memory import MemoryRegistry
-from feedback.protocols import AliasRecord, Entry
+from feedback.protocols import Entry
 from training.batch_files import (
     drop_batches,
     drop_old_batches,
@@ -218,16 +218,23 @@ def test_what_is_suspicious_stays_out_until_it_is_released(
     }  # fmt: skip
 
 
-def test_forgetting_drops_every_batch(tmp_path: Path, settings: TrainingSettings) -> None:
-    archive = archived(tmp_path / "a", [response(0), vote(0, "up", at=5)])
-    batch = build(archive, "heed", settings, None, votes_total=1)
-    registry = MemoryRegistry()
-    registry.put_alias(AliasRecord(name="heed"))
-    registry.acquire("round:heed", "w", 60.0)
-    assert not drop_batches(registry, settings)  # the round that runs may write a checkpoint yet
-    assert not batch.folder.exists()
-    registry.release("round:heed", "w")
-    assert drop_batches(registry, settings)
+def test_forgetting_drops_the_batches_of_whoever_voted_or_asked_and_no_others(
+    tmp_path: Path, settings: TrainingSettings
+) -> None:
+    said = [response(0), vote(0, "up", at=5), response(2, subject="s-only-asked")]
+    archive = archived(tmp_path / "a", said)
+    for goes in ("s-a", "s-only-asked"):
+        batch = build(archive, "heed", settings, None, votes_total=1)
+        checkpoint = settings.checkpoints_dir / "heed" / batch.id
+        checkpoint.mkdir(parents=True)
+        drop_batches(settings, "s-stranger")
+        assert (batch.folder.exists(), checkpoint.exists()) == (True, True)
+        drop_batches(settings, goes)
+        assert (batch.folder.exists(), checkpoint.exists()) == (False, False)
+    unknown = settings.batches_dir / "heed" / "b-of-before-notes"
+    unknown.mkdir(parents=True)
+    drop_batches(settings, "s-stranger")
+    assert not unknown.exists()
 
 
 def test_a_batch_with_texts_that_are_too_old_goes_with_its_checkpoint(

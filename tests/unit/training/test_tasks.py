@@ -12,12 +12,16 @@ import pytest
 
 from feedback.archive import Archive
 from feedback.events import Response, Vote
+from feedback.facts import mark_of
 from feedback.forget import request
+from feedback.held import HeldVote
 from feedback.memory import MemoryEventLog, MemoryRegistry
 from feedback.memory_rating import MemoryRatingQueue
-from feedback.protocols import EventLog, Registry
+from feedback.protocols import AliasRecord, EventLog, Registry
+from feedback.rating import Item
 from tests.contract.making import report, response, vote
 from training import tasks
+from training.batching import build
 from training.settings import TrainingSettings
 from training.tasks import wants_round
 
@@ -170,6 +174,69 @@ def test_a_wish_is_carried_out_by_the_schedule(log: MemoryEventLog, registry: Me
     stores = {"annotations", "archive", "batches", "journal", "lineage", "log", "quarantine", "spool"}
     assert set(told["stores"]) == stores
     assert {event.subject for event in archived().values()} == {"s-stays"}
+
+
+def test_a_wish_of_a_stranger_takes_nothing_from_a_round_that_runs(
+    log: MemoryEventLog, registry: MemoryRegistry
+) -> None:
+    registry.put_alias(AliasRecord(name="heed"))
+    now = time.time()
+    log.append([response("r1", "s-stays", time=now), vote("r1", "up", now, "s-stays")])
+    tasks.archive()
+    settings = tasks.settings()
+    batch = build(Archive(settings.archive_place), "heed", settings, None, votes_total=1)
+    checkpoint = settings.checkpoints_dir / "heed" / batch.id
+    checkpoint.mkdir(parents=True)
+    registry.acquire("round:heed", "w", 60.0)
+    request(registry, "s-stranger")
+    tasks.forget()
+    assert (batch.folder.exists(), checkpoint.exists()) == (True, True)
+
+
+def test_what_a_round_writes_after_the_wish_goes_when_it_is_over(
+    log: MemoryEventLog, registry: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = MemoryRatingQueue()
+    monkeypatch.setattr(tasks, "rating_queue", lambda: queue)
+    registry.put_alias(AliasRecord(name="heed"))
+    registry.put_alias(AliasRecord(name="other"))
+    now = time.time()
+    log.append([response("r1", "s-goes", time=now), vote("r1", "up", now, "s-goes")])
+    tasks.archive()
+    settings = tasks.settings()
+    build(Archive(settings.archive_place), "heed", settings, None, votes_total=1)
+    registry.set_loop("heed", {"round_started": now})
+    registry.acquire("round:heed", "w", 60.0)
+    receipt = request(registry, "s-goes")
+    tasks.forget()
+    one = Item("i1", ({"role": "user", "content": "asked r1"},), (), 1.0, "s-goes")
+    queue.fill("heed", [one], 1)  # what the round had read before, it writes now
+    found = {
+        "event_id": "ev-9",
+        "alias": "heed",
+        "burst": "qb-1",
+        "kind": "rate",
+        "reason": "w",
+        "subject": "s-goes",
+    }
+    registry.hold("heed", [HeldVote(**found, time=now, found=now)])
+    tasks.forget()
+    told = registry.receipt(receipt["id"])
+    others = ("batches", "annotations", "quarantine", "lineage")
+    assert [told["stores"].get(name) for name in others] == [None] * 4
+    assert told["stores"]["archive"]
+    registry.release("round:heed", "w")
+    registry.set_loop(
+        "other", {"round_started": now + 3600}
+    )  # begun when the archive was clean: it holds nothing
+    registry.acquire("round:other", "w", 60.0)
+    for _ in range(2):
+        tasks.archive()
+        tasks.forget()
+    assert registry.receipt(receipt["id"])["status"] == "done"
+    assert queue.take("heed", "rater", 1, 60.0) is None
+    assert registry.quarantined() == []
+    assert not [path for path in settings.lineage_dir.iterdir() if mark_of("s-goes") in path.read_text()]
 
 
 def test_the_indexes_keep_no_text_longer_than_the_days_say() -> None:
