@@ -60,4 +60,6 @@ def outcome(client: Client, loop: Mapping[str, Any], since: float) -> str | None
         return f"{adapter['id']} is {adapter['state']}: {adapter.get('reason') or 'no reason given'}"
     if adapter["state"] == "canary" and loop.get("mode") == "approve":
         return f"{adapter['id']} waits for approval: heed adapters promote {adapter['id']}"
+    if loop.get("mode") == "off":
+        return f"{adapter['id']} waits, since the loop is off: heed adapters promote {adapter['id']}"
     return None

@@ -3,7 +3,8 @@
 A simple and honest rule for now: the gate has already shown the candidate better offline; online it must
 break no guardrail, and the votes on it must not say it is worse (an always-valid test, so looking every two
 seconds is fair). Where the votes say better earlier, it is promoted earlier. An imported adapter has passed no
-gate: it waits until a person promotes it or begins an experiment.
+gate: it waits until a person promotes it or begins an experiment. Where the loop is ``off`` nothing is tried,
+ramped or promoted; what is on trial is still taken back when a guardrail breaks.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from training.settings import TrainingSettings
 from training.status import Status
 
 CONTROL, CANDIDATE = "control", "candidate"
+AWAY = 60.0
+"""Seconds without a look after which the workers count as having been stopped."""
 
 
 def trial(adapter: str) -> str:
@@ -54,6 +57,8 @@ class Review:
         if not waiting:
             return "no candidate that has passed the gate"
         newest = waiting[-1]
+        if self.alias.mode == "off":
+            return f"the loop is off: {newest.id} is not tried"
         for older in waiting[:-1]:
             self.registry.transition(older.id, "retired", f"followed by {newest.id} before it was tried")
         against = next((one for one in adapters if one.id == (newest.gate or {}).get("against")), None)
@@ -62,7 +67,7 @@ class Review:
             self.registry.transition(newest.id, "retired", why)
             return f"{newest.id} is not tried: {why}"
         if not self._ready(newest):
-            if time.time() - newest.created > self.settings.review_ready_seconds:
+            if self._awaited(newest) > self.settings.review_ready_seconds:
                 self.registry.transition(newest.id, "rejected", "no engine could prove it in time")
             return f"{newest.id} is not ready on every engine"
         share = self.settings.stages[0] if self.settings.stages else 0.0
@@ -97,6 +102,18 @@ class Review:
         engines = self.registry.engines()
         return bool(engines) and all(record.id in ready for ready in engines.values())
 
+    def _awaited(self, record: AdapterRecord) -> float:
+        """Seconds for which the engines could have proved it. They begin anew where no gateway tells of an engine, or
+        nobody looked for a while: a candidate of before everything was stopped is not to blame.
+        """
+        told, now = self.registry.loop(self.alias.name).get("awaited") or {}, time.time()
+        pause = max(AWAY, 3 * self.settings.tick_seconds)
+        same = told.get("adapter") == record.id and 0 <= now - told["seen"] <= pause
+        since = float(told["since"]) if same and self.registry.engines() else now
+        awaited = {"adapter": record.id, "since": since, "seen": now}
+        self.registry.set_loop(self.alias.name, {"awaited": awaited})
+        return now - since
+
     def _judge(self, experiment: ExperimentRecord) -> str:
         candidate = next(arm for arm in experiment.arms if arm.name == CANDIDATE)
         record = self.registry.adapter(candidate.adapter or "")
@@ -112,8 +129,14 @@ class Review:
             if verdict.action in ("roll_back", "stop"):
                 self.registry.transition(record.id, "rejected", verdict.reason)
                 return self._end(experiment, verdict.reason)
-            if verdict.action == "promote":
+            if verdict.action == "promote" and self.alias.mode != "off":
                 return self._promote(record, verdict.reason)
+        return self._go_on(experiment, candidate, record)
+
+    def _go_on(self, experiment: ExperimentRecord, candidate: Arm, record: AdapterRecord) -> str:
+        """Nothing speaks against it."""
+        if self.alias.mode == "off":
+            return f"the loop is off: {record.id} stays at {candidate.share:.0%}"
         if time.time() - experiment.history[-1]["time"] < self.settings.review_stage_seconds:
             return "the stage goes on"
         larger = [share for share in self.settings.stages if share > candidate.share + 1e-9]

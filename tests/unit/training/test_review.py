@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from feedback.events import Response
 from feedback.memory import MemoryEventLog, MemoryRegistry
-from feedback.protocols import AdapterRecord, AliasRecord
+from feedback.protocols import AdapterRecord, AliasRecord, LoopMode
 from feedback.states import stopped
+from training import review
 from training.review import Review
 from training.settings import TrainingSettings
 
@@ -33,6 +35,9 @@ class Scene:
 
     def look(self) -> str:
         return Review(self.registry, self.log, self.settings, self.registry.alias("heed")).look()
+
+    def mode(self, mode: LoopMode) -> None:
+        self.registry.put_alias(replace(self.registry.alias("heed"), mode=mode))
 
     def share(self) -> float:
         running = [e for e in self.registry.experiments("heed") if e.status == "running"]
@@ -152,11 +157,8 @@ def test_a_trial_whose_beginning_was_cut_short_goes_on() -> None:
     assert scene.look() == "a-000001-aaaaaaaaaaaa is live"
 
 
-@pytest.mark.parametrize("arm", ["candidate"])
-def test_errors_on_the_candidate_take_it_back(arm: str) -> None:
-    scene = Scene()
-    scene.look()
-    name = scene.registry.experiments("heed")[0].name
+def broken_replies(experiment: str, arm: str = "candidate") -> list[Response]:
+    """Of which those of one arm all failed."""
     events = []
     for number in range(300):
         side = arm if number % 2 else "control"
@@ -169,7 +171,7 @@ def test_errors_on_the_candidate_take_it_back(arm: str) -> None:
                 adapter="base",
                 arm=side,
                 subject=f"s-{number}",
-                experiment=name,
+                experiment=experiment,
                 propensity=0.5,
                 text="x",
                 code=500 if side == arm else 200,
@@ -177,8 +179,49 @@ def test_errors_on_the_candidate_take_it_back(arm: str) -> None:
                 duration=0.1,
             )
         )
-    scene.log.append(events)
+    return events
+
+
+def test_errors_on_the_candidate_take_it_back() -> None:
+    scene = Scene()
+    scene.look()
+    scene.log.append(broken_replies(scene.registry.experiments("heed")[0].name))
     scene.look()
     assert scene.state() == "rejected"
     assert "guardrail: errors" in (scene.registry.adapter("a-000001-aaaaaaaaaaaa").reason or "")
     assert scene.registry.alias("heed").live is None
+
+
+def test_a_loop_that_is_off_tries_and_releases_nothing_and_still_takes_back_what_breaks() -> None:
+    scene = Scene(mode="off")
+    assert scene.look() == "the loop is off: a-000001-aaaaaaaaaaaa is not tried"
+    assert scene.state() == "candidate"
+    scene.mode("auto")
+    scene.look()
+    scene.mode("off")
+    for _ in range(3):
+        assert scene.look() == "the loop is off: a-000001-aaaaaaaaaaaa stays at 10%"
+    assert (scene.share(), scene.state()) == (0.1, "canary")
+    scene.log.append(broken_replies(scene.registry.experiments("heed")[0].name))
+    scene.look()
+    assert scene.state() == "rejected"
+
+
+def test_a_candidate_that_waited_for_hours_is_not_rejected_because_everything_was_started_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene, now = Scene(), [2e12]  # long after it was made
+    monkeypatch.setattr(review, "time", SimpleNamespace(time=lambda: now[0]))
+    scene.registry.report_engine("engine-0", [], 1e-9)  # the engine is not there yet
+    for _ in range(9):
+        scene.look()
+        now[0] += 30.0
+    assert scene.state() == "candidate"
+    scene.registry.report_engine("engine-0", [], 60)
+    now[0] += 3600.0  # the workers were away, too, and come when it is there: its time begins
+    for _ in range(5):
+        scene.look()
+        now[0] += 30.0
+    assert scene.state() == "candidate"
+    scene.look()
+    assert scene.state() == "rejected"
