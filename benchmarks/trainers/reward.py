@@ -289,7 +289,7 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
             line(
                 f"correlation with length (the preference's own: {_mean(here, 'length_of_preference'):.2f})",
                 lambda them: (
-                    f"{_mean(them, 'length'):.2f}, beyond the preference {_mean(them, 'length_bias'):.2f}"
+                    f"{_size(them, 'length'):.2f}, beyond the preference {_size(them, 'length_bias'):.2f}"
                 ),
                 f"{BARS['length']}",
             ),
@@ -298,7 +298,7 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
             lines.append(
                 Figure(
                     f"reward model {of}, length taken out (`HEED_REWARD_LENGTH=0`)",
-                    f"correlation with length {_mean(short, 'length'):.2f}",
+                    f"correlation with length {_size(short, 'length'):.2f}",
                     f"better reply told {_mean(short, 'accuracy'):.1%}, "
                     f"calibration error {_mean(short, 'calibration_error'):.3f}",
                 )
@@ -308,3 +308,8 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
 
 def _mean(rows: Sequence[Row], what: str) -> float:
     return math.fsum(row[what] for row in rows) / len(rows)
+
+
+def _size(rows: Sequence[Row], what: str) -> float:
+    """Mean of sizes: seeds that err to both sides do not make up for each other."""
+    return math.fsum(abs(row[what]) for row in rows) / len(rows)

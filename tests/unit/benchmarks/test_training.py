@@ -139,7 +139,7 @@ def test_figures_tell_the_best_rate_and_the_points_between() -> None:
     def row(who: str, rate: float, seed: int, accuracy: float) -> Row:
         return {
             "part": "reward", "who": who, "preference": "plain", "seed": seed, "votes": 1000, "rate": rate,
-            "accuracy": accuracy, "calibration_error": 0.04, "length": 0.05, "length_bias": -0.01,
+            "accuracy": accuracy, "calibration_error": 0.04, "length": 0.05 - 0.16 * seed, "length_bias": -0.01,
             "length_of_preference": 0.2,
         }  # fmt: skip
 
@@ -149,7 +149,7 @@ def test_figures_tell_the_best_rate_and_the_points_between() -> None:
         row("trl", 3e-3, 0, 0.70), row("trl", 3e-3, 1, 0.83),  # 76.5 %
     ]  # fmt: skip
     lines = training.figures([{"part": "reward", "of": "abc"}, *rows])
-    assert [line.heed for line in lines] == ["81.0%", "0.040", "0.05, beyond the preference -0.01"]
+    assert [line.heed for line in lines] == ["81.0%", "0.040", "0.08, beyond the preference 0.01"]
     assert lines[0].beside.endswith(
         "best of three rates (0.001): 77.0%; bar 2 points more; it is 4.0 (-34.1 to 42.1, 2 seeds)"
     )
