@@ -17,6 +17,10 @@ from torch import Tensor
 
 ROW_TOKENS = 256  # attention costs row², a longer row packs a little tighter
 BATCH_ROWS = 16
+BATCH_PAIRS = BATCH_ROWS * 1024**2
+"""Of tokens that may see one another, in a batch of several rows. Rows are as long as the longest of their batch, and
+what attention needs grows with length²: one chat of 16,000 tokens beside 15 short ones would take 26 GB.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,8 @@ Group = tuple[tuple[int, ...], list[int]]  # a prompt, and the conversations tha
 def pack(
     conversations: Sequence[Tokens], *, row_tokens: int = ROW_TOKENS, rows: int = BATCH_ROWS, pieces: int = 1
 ) -> Iterator[Packed]:
-    """Every conversation once, in batches of at most ``rows`` rows, at least ``pieces`` batches where there are
-    rows enough; a conversation longer than a row gets a longer row. Replies must not be empty.
+    """Every conversation once, in batches of at most ``rows`` rows, fewer where they are long, and at least ``pieces``
+    batches where there are rows enough; a conversation longer than a row gets a longer row. Replies must not be empty.
     """
     groups = _groups(conversations, row_tokens)
     sized = [
@@ -77,8 +81,11 @@ def pack(
     ]
     filled = _fill(sized, row_tokens)
     rows = max(1, min(rows, -(-len(filled) // pieces)))
-    for start in range(0, len(filled), rows):
-        yield _lay(conversations, filled[start : start + rows])
+    start = 0
+    while start < len(filled):  # the longest come first
+        count = max(1, min(rows, BATCH_PAIRS // _length(conversations, filled[start]) ** 2))
+        yield _lay(conversations, filled[start : start + count])
+        start += count
 
 
 def _groups(conversations: Sequence[Tokens], row_tokens: int) -> list[Group]:

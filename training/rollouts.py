@@ -21,6 +21,8 @@ from training.decoder import Cache, Decoder, supports
 from training.trunk import Trunk
 
 SLOTS = 128
+CACHE_TOKENS = SLOTS * 2048
+"""Of all slots of a lane together: each has room for the longest prompt, so where one is very long there are fewer."""
 REFILL = 0.25  # share of the slots that must be free before new prompts are read
 
 
@@ -137,8 +139,9 @@ class Sampler:
     def _run_slots(self, ids: list[tuple[int, ...]], draws: Draws, slots: int) -> None:
         """Longest prompts first, so that the slots hold conversations of like length."""
         waiting = sorted(range(len(ids)), key=lambda index: (len(ids[index]), ids[index], index))
-        slots = min(slots, len(waiting))
-        cache = self._decoder.cache(slots, max(map(len, ids)) + draws.most)
+        length = max(map(len, ids)) + draws.most
+        slots = max(1, min(slots, len(waiting), CACHE_TOKENS // length))
+        cache = self._decoder.cache(slots, length)
         who = torch.full((slots,), -1)  # which reply each slot works on; -1: free
         tokens, places = torch.zeros(slots, dtype=torch.long), torch.zeros(slots, dtype=torch.long)
         while waiting or bool((who >= 0).any()):

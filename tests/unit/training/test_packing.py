@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.exploring import examples
-from training.packing import Packed, Tokens, pack
+from training.packing import BATCH_PAIRS, BATCH_ROWS, Packed, Tokens, pack
 
 PROMPTS = st.lists(st.integers(1, 9), min_size=1, max_size=7).map(tuple)
 REPLIES = st.lists(st.integers(10, 19), min_size=1, max_size=9).map(tuple)
@@ -94,3 +94,11 @@ def test_the_mask_adds_nothing_where_a_token_is_seen_and_the_least_number_elsewh
     (packed,) = pack([Tokens((1,), (10,))], row_tokens=2)
     least = torch.finfo(torch.float32).min
     assert packed.mask(torch.float32).tolist() == [[[[0.0, least], [0.0, 0.0]]]]
+
+
+def test_a_very_long_conversation_has_a_batch_of_its_own_and_the_others_stay_together() -> None:
+    short = [Tokens((1, number), (2,) * 200) for number in range(64)]
+    batches = list(pack([*short, Tokens((1,) * 5000, (2,))]))
+    assert [packed.ids.shape[0] for packed in batches] == [1, BATCH_ROWS, BATCH_ROWS, BATCH_ROWS, BATCH_ROWS]
+    assert all(packed.visible.numel() <= max(BATCH_PAIRS, 5001**2) for packed in batches)
+    assert [packed.ids.shape[1] for packed in batches[1:]] == [202] * 4

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from tests.unit.training.conftest import Loader, made_adapter
 from tests.unit.training.tiny import ask
+from training import rollouts
+from training.decoder import Cache, Decoder
 from training.rollouts import Draws, Reply, Sampler
 from training.trunk import Trunk
 
@@ -136,3 +138,23 @@ def test_a_temperature_flattens_what_is_drawn() -> None:
 def test_replies_draw_apart_though_their_prompts_are_equal(trunk: Trunk) -> None:
     replies = Sampler(trunk).sample([PROMPTS[0]] * 12, max_tokens=8)
     assert len({reply.token_ids for reply in replies}) == 12
+
+
+def test_where_one_prompt_is_very_long_fewer_reply_at_once(
+    trunk: Trunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms: list[int] = []
+    plain = Decoder.cache
+
+    def cache(self: Decoder, slots: int, length: int) -> Cache:
+        rooms.append(slots * length)
+        return plain(self, slots, length)
+
+    monkeypatch.setattr(Decoder, "cache", cache)
+    monkeypatch.setattr(rollouts, "CACHE_TOKENS", 1000)
+    asked = [ask("a" * 190), *(ask(f"{number}") for number in range(20))]
+    replies = Sampler(trunk).sample(asked, max_tokens=4)
+    assert len(replies) == 21
+    assert all(reply.token_ids for reply in replies)
+    assert rooms
+    assert max(rooms) <= 1000
