@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from feedback.archive import Archive
+from feedback.errors import HeedError, StoreUnavailable
 from feedback.events import Response
 from feedback.protocols import Entry, EventLog, Registry
 from feedback.spool import Spool
@@ -68,14 +69,22 @@ class Stores:
 def carry_out(stores: Stores) -> list[Receipt]:
     """One pass over all pending wishes; call it on a schedule until none is left. Returns those it touched.
 
-    Raises StoreUnavailable or OSError midway; the next pass goes on from what the receipts say. The archive
-    counts as clean only when no worker still holds events it claimed before, since it may write them yet.
+    Raises StoreUnavailable midway, and the first of other faults when every wish had its turn; the next pass goes on
+    from what the receipts say. The archive counts as clean only when no worker still holds events it claimed before,
+    since it may write them yet.
     """
-    touched = []
+    touched, faults = [], list[Exception]()
     for receipt in stores.registry.receipts():
         if receipt["status"] == "pending":
-            _pass(receipt, stores)
+            try:
+                _pass(receipt, stores)
+            except StoreUnavailable:
+                raise
+            except (HeedError, OSError) as error:
+                faults.append(error)
             touched.append(shown(receipt))
+    if faults:
+        raise faults[0]
     return touched
 
 

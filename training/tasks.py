@@ -83,6 +83,21 @@ def aliases(registry: Registry) -> list[AliasRecord]:
         return registry.aliases()
 
 
+def each(registry: Registry, work: Callable[[AliasRecord], None]) -> None:
+    """``work`` on every alias. The fault of one holds up no other: it is raised when all had their turn."""
+    faults: list[Exception] = []
+    for alias in aliases(registry):
+        try:
+            work(alias)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            logger.exception("alias %s", alias.name)
+            faults.append(error)
+    if faults:
+        raise faults[0]
+
+
 def tick(work: Callable[[Registry, EventLog], None]) -> Callable[[], None]:
     """Run one tick of the schedule under its lease; a store that is away is the next tick's business, and so is
     any other failure once it is told.
@@ -141,7 +156,8 @@ def wants_round(state: dict[str, Any], total: int, now: float, chosen: TrainingS
 @tick
 def consider(registry: Registry, log: EventLog) -> None:
     """Count what waits; ask for a round where one is due."""
-    for alias in aliases(registry):
+
+    def look(alias: AliasRecord) -> None:
         state, own = registry.loop(alias.name), settings().overridden(alias.thresholds)
         total = log.votes_total(alias.name)
         waiting = total - int(state.get("taken_votes") or 0)
@@ -150,9 +166,11 @@ def consider(registry: Registry, log: EventLog) -> None:
         registry.set_loop(alias.name, {**told, "votes_seen": total, "votes_changed": changed})
         state |= {"votes_changed": changed}
         if alias.mode == "off" and not state.get("train_requested"):
-            continue
+            return
         if wants_round(state, total, time.time(), own) and not registry.held(lease_of(alias.name)):
             train.apply_async(args=[alias.name], expires=4 * settings().tick_seconds)
+
+    each(registry, look)
 
 
 @app.task(name="heed.round")
@@ -288,5 +306,7 @@ def review(registry: Registry, log: EventLog) -> None:
     """One look at every alias's candidate or canary."""
     from training.review import Review
 
-    for alias in aliases(registry):
+    def look(alias: AliasRecord) -> None:
         logger.debug("review of %s: %s", alias.name, Review(registry, log, settings(), alias).look())
+
+    each(registry, look)

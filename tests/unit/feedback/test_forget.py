@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from feedback.archive import Archive
-from feedback.errors import StoreUnavailable
+from feedback.errors import InvalidRecord, StoreUnavailable
 from feedback.forget import Stores, archived, carry_out, request
 from feedback.memory import MemoryEventLog, MemoryRegistry
 from feedback.protocols import Entry
@@ -217,3 +217,23 @@ def test_the_receipt_names_nobody_any_more_before_the_journal_is_rewritten(
     monkeypatch.setattr(house.log, "rewrite", rewrite)
     house.carry_out_all()
     assert [("gone" in text, receipt["id"] in text) for text in held] == [(False, True)] * 2
+
+
+def test_a_wish_that_cannot_be_carried_out_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(tmp_path)
+    receipts = [request(house.registry, name, now=200.0)["id"] for name in ("gone", "stays")]
+    forget = house.archive.forget
+
+    def damaged(subject: str, before: float = 0.0) -> int:
+        if subject == "gone":
+            raise InvalidRecord("a segment", "is damaged")
+        return forget(subject, before)
+
+    monkeypatch.setattr(house.archive, "forget", damaged)
+    for _ in range(4):
+        with pytest.raises(InvalidRecord):
+            house.carry_out()
+    told = [house.registry.receipt(name) for name in receipts]
+    assert [one["status"] for one in told] == ["pending", "done"]

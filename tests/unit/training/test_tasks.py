@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from feedback.archive import Archive
 from feedback.events import Response, Vote
@@ -19,7 +20,7 @@ from feedback.memory import MemoryEventLog, MemoryRegistry
 from feedback.memory_rating import MemoryRatingQueue
 from feedback.protocols import AliasRecord, EventLog, Registry
 from feedback.rating import Item
-from tests.contract.making import report, response, vote
+from tests.contract.making import adapter, report, response, vote
 from training import tasks
 from training.batching import build
 from training.settings import TrainingSettings
@@ -245,3 +246,23 @@ def test_the_indexes_keep_no_text_longer_than_the_days_say() -> None:
     assert TrainingSettings(retention_days=3).kept_from(10 * DAY) == (7 * DAY, 7 * DAY)
     assert TrainingSettings(text_retention_days=3).kept_from(10 * DAY) == (0.0, 7 * DAY)
     assert TrainingSettings().kept_from(10 * DAY) == (0.0, 0.0)
+
+
+def test_the_fault_of_one_alias_holds_up_no_other(
+    log: MemoryEventLog, registry: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.put_alias(
+        AliasRecord(name="a-broken", thresholds={"gate_prompts": 1})
+    )  # of before a bound was set
+    registry.put_alias(AliasRecord(name="b-sound"))
+    registry.set_loop("b-sound", {"train_requested": time.time()})
+    registry.add_adapter(adapter(alias="b-sound", gate={"passed": True}))
+    registry.report_engine("engine-0", [adapter().id], 60)
+    asked: list[list[str]] = []
+    monkeypatch.setattr(tasks.train, "apply_async", lambda args, **_: asked.append(args))
+    for run in (tasks.consider, tasks.review):
+        with pytest.raises(ValidationError, match="gate_prompts"):
+            run()
+    assert asked == [["b-sound"]]
+    assert registry.adapter(adapter().id).state == "canary"
+    assert "gate_prompts" in registry.loop("_workers")["consider"]["why"]
