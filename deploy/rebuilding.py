@@ -28,7 +28,7 @@ def rebuild_batch(settings: LaunchSettings, batch: str, out: Path | None = None)
         raise UnknownRecord("batch", batch)
     data = rebuild(folder, Archive(settings.archive_place))
     kept = folder / EXAMPLES
-    beside = "" if kept.exists() and kept.read_bytes() == data else f"; {EXAMPLES} in its folder is not"
+    beside = "" if not kept.exists() or kept.read_bytes() == data else f"; {EXAMPLES} in its folder is not"
     if out is not None:
         out.write_bytes(data)
     return f"{batch}: the {len(data)} bytes its manifest names{beside}"

@@ -23,6 +23,8 @@ from training.settings import TrainingSettings
 
 MANIFEST = "manifest.json"
 EXAMPLES = "examples.parquet"
+KEPT = 8
+"""Batches of an alias whose examples stay on disk, the newest: each holds nearly all that the one before does."""
 SCHEMA = pa.schema(
     [
         ("kind", pa.string()),  # "pair", "thumb", "demonstration", "prompt"
@@ -70,17 +72,26 @@ def name_of(data: bytes, votes: int) -> str:
 
 def write(data: bytes, told: Mapping[str, Any], root: Path) -> Batch:
     """Durable and complete when it returns. ``told`` is the rest of the manifest: alias, votes and what they were
-    made of. The same bytes are the same batch: what is there already stays as it is.
+    made of. The same bytes are the same batch: what is there already, and whole, stays as it is.
     """
     digest = hashlib.sha256(data).hexdigest()
     batch_id = name_of(data, told["votes"])
     folder = root / str(told["alias"]) / batch_id
-    if not (folder / MANIFEST).exists():
+    if not whole(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_durably(folder / EXAMPLES, data)
         manifest = {"id": batch_id, **told, "sha256": digest}
         write_durably(folder / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
     return open_batch(folder)
+
+
+def whole(folder: Path) -> bool:
+    """Whether a batch is there, with the bytes that it was written with."""
+    try:
+        told = manifest_of(folder)["sha256"]
+        return bool(told == hashlib.sha256((folder / EXAMPLES).read_bytes()).hexdigest())
+    except (FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError):
+        return False
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
@@ -157,6 +168,21 @@ def drop_old_batches(registry: Registry, settings: TrainingSettings, before: flo
             shutil.rmtree(folder)
             gone += 1
     return gone
+
+
+def tidy(settings: TrainingSettings, alias: str) -> None:
+    """Take away what nobody reads any more: the examples of all but an alias's newest batches, and the reward models.
+    Manifests stay: what an adapter was made of can be told, and made again.
+    """
+    for manifest in _newest_first(settings.batches_dir / alias, f"*/{MANIFEST}")[KEPT:]:
+        (manifest.parent / EXAMPLES).unlink(missing_ok=True)
+    for folder in _newest_first(settings.reward_models_dir / alias, "*")[KEPT:]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _newest_first(root: Path, pattern: str) -> list[Path]:
+    found = [(path.stat().st_mtime, path.name, path) for path in root.glob(pattern)]
+    return [path for _, _, path in sorted(found, reverse=True)]
 
 
 def oldest(manifest: Mapping[str, Any]) -> float:

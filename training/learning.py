@@ -68,8 +68,10 @@ def learn(
     """Train an adapter on ``examples`` and hold it against what is ``served`` (None: the base).
 
     Checkpoints and drafts go to ``work``, the reward models to ``rewards``. Raises NothingToLearn when there are
-    not votes for both folds, RoundCancelled when the watcher asks to stop.
+    not votes for both folds or no prompts, RoundCancelled when the watcher asks to stop.
     """
+    if not examples.prompts:
+        raise NothingToLearn("there is no prompt to practise on: a reply to each is reported and not cleared")
     learnt, judged = folds(examples)
     for fold, who in ((learnt, "the reward model"), (judged, "the judge")):
         part = fold.of("train")

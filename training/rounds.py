@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from feedback.archive import Archive
 from feedback.errors import LeaseLost, StoreUnavailable
@@ -17,7 +18,7 @@ from feedback.lineage import marks
 from feedback.protocols import AdapterRecord, AliasRecord, EventLog, Registry
 from feedback.rating import RatingQueue
 from training.attempts import lease_of, rest
-from training.batch_files import Batch, open_batch, read
+from training.batch_files import Batch, open_batch, read, tidy, whole
 from training.batching import build
 from training.choosing import ask_raters
 from training.errors import BatchForgotten, NothingToLearn, RoundCancelled
@@ -142,6 +143,7 @@ class Round:
             outcome = Outcome(None, "nothing", str(error))
         ended = self._ended(batch.id, outcome)
         shutil.rmtree(work, ignore_errors=True)  # only now: a kill before this line must find the checkpoint
+        tidy(self.settings, self.alias.name)
         self._ask_raters(batch)
         return ended
 
@@ -172,12 +174,12 @@ class Round:
 
     def _batch(self) -> Batch:
         """The batch of a round that was killed, else a new one."""
-        unfinished = self.registry.loop(self.alias.name).get("unfinished")
-        if unfinished and (Path(unfinished) / "manifest.json").exists():
+        state = self.registry.loop(self.alias.name)
+        if (unfinished := state.get("unfinished")) and whole(Path(unfinished)):
             return open_batch(Path(unfinished))
         self.status.step("batch", 0.0)
         total = self._archived_votes()
-        taken = {"taken_votes": total, "train_requested": None}
+        taken = {"taken_votes": total}
         search = Search(self.registry, self.alias.name, self.settings.quarantine)
         try:
             batch = build(
@@ -191,7 +193,7 @@ class Round:
             )
         except NothingToLearn:
             search.tell()
-            self.registry.set_loop(self.alias.name, taken)
+            self._take(state, taken)
             raise
         search.tell()
         said = {
@@ -200,9 +202,16 @@ class Round:
             "prompts": batch.prompts,
             "newest_vote": batch.newest_vote,
         }
-        begun = {"unfinished": str(batch.folder), "last_batch": said, **taken}
-        self.registry.set_loop(self.alias.name, begun)
+        self._take(state, {"unfinished": str(batch.folder), "last_batch": said, **taken})
         return batch
+
+    def _take(self, before: Mapping[str, Any], told: Mapping[str, Any]) -> None:
+        """Write down what the round took; a wish that came while it read is about votes that it may not have, and
+        stays. ``before``: the loop's state when it began to.
+        """
+        now = self.registry.loop(self.alias.name).get("train_requested")
+        heard = {"train_requested": None} if now == before.get("train_requested") else {}
+        self.registry.set_loop(self.alias.name, {**told, **heard})
 
     def _archived_votes(self) -> int:
         """How many votes were ever logged, once all of them are in the archive, where the batch is read."""

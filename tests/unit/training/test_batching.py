@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,6 +20,7 @@ from feedback.events import Comparison, Event, Label, Report, Response, Vote
 from feedback.memory import MemoryRegistry
 from feedback.protocols import Entry
 from training.batch_files import (
+    KEPT,
     drop_batches,
     drop_old_batches,
     examples_of,
@@ -27,6 +29,8 @@ from training.batch_files import (
     open_batch,
     packed,
     read,
+    tidy,
+    whole,
 )
 from training.batching import build, gather, rebuild
 from training.errors import BatchDiffers, NothingToLearn
@@ -433,3 +437,37 @@ def test_however_the_archive_is_cut_the_batch_has_the_same_bytes(
         recipe = Recipe.of(TrainingSettings(), "heed", None, archive.last_position())
         made.append(packed(gather(Snapshot(archive, recipe.until), recipe).table))
     assert made[0] == made[1]
+
+
+def test_a_damaged_batch_is_written_again(tmp_path: Path, settings: TrainingSettings) -> None:
+    archive = archived(tmp_path / "a", [response(0), vote(0, "up", at=5)])
+    batch = build(archive, "heed", settings, None, votes_total=1)
+    for name, data in (("examples.parquet", b"PAR1"), ("manifest.json", b"{"), ("manifest.json", b"[]")):
+        (batch.folder / name).write_bytes(data)
+        assert not whole(batch.folder)
+        assert build(archive, "heed", settings, None, votes_total=1) == batch
+        assert whole(batch.folder)
+        assert len(read(batch).thumbs) == 1
+
+
+def test_of_old_batches_the_manifest_stays_and_they_can_be_made_again(
+    tmp_path: Path, settings: TrainingSettings
+) -> None:
+    events: list[Event] = [response(0)]
+    batches = []
+    for number in range(KEPT + 2):
+        events.append(vote(0, "up", at=5 + number, subject="s-a"))
+        archive = archived(tmp_path / f"a{number}", events)
+        batch = build(archive, "heed", settings, None, votes_total=1)
+        batches.append(batch)
+        os.utime(batch.folder / "manifest.json", (number, number))
+        model = settings.reward_models_dir / "heed" / batch.id
+        model.mkdir(parents=True)
+        os.utime(model, (number, number))
+    tidy(settings, "heed")
+    kept = [(batch.folder / "examples.parquet").exists() for batch in batches]
+    assert kept == [False] * 2 + [True] * KEPT
+    assert len(list((settings.reward_models_dir / "heed").iterdir())) == KEPT
+    assert manifest_of(batches[0].folder)["id"] == batches[0].id
+    assert len(rebuild(batches[0].folder, Archive(tmp_path / "a0"))) > 0
+    tidy(settings, "another")

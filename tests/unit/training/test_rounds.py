@@ -1,8 +1,9 @@
-"""A round whose batch holds somebody who asks to be forgotten meanwhile."""
+"""Rounds: whoever asks to be forgotten meanwhile, a damaged batch, wishes that come late, nothing to practise on."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +15,51 @@ from feedback.forget import archived
 from feedback.lineage import learnt
 from feedback.memory import MemoryEventLog, MemoryRegistry
 from feedback.protocols import AdapterRecord, AliasRecord
-from tests.contract.making import response, vote
+from tests.contract.making import report, response, vote
 from training import rounds
 from training.rounds import Round
 from training.settings import TrainingSettings
+
+TOO_LITTLE = SimpleNamespace(adapter=None, verdict=SimpleNamespace(reason="too little"))
+
+
+def os_exit() -> None:
+    """As a signal ends the process."""
+    raise KeyboardInterrupt
+
+
+class House:
+    """One alias with votes on a few prompts."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.settings = TrainingSettings(data_dir=folder)
+        self.registry, self.log, self._patch = MemoryRegistry(), MemoryEventLog(), patch
+        self.alias = self.registry.put_alias(AliasRecord(name="heed"))
+        self.asked = [({"role": "user", "content": f"question {number}"},) for number in range(8)]
+        for number in range(40):
+            name, who = f"r{number}", f"s{number}"
+            asked = self.asked[number % len(self.asked)]
+            self.log.append([response(name, who, messages=asked), vote(name, "up", 200.0, who)])
+        self.archived()
+
+    def archived(self) -> None:
+        entries = self.log.claim("w", 999)
+        archived(self.log, Archive(self.settings.archive_place), entries)
+        self.log.ack([entry.position for entry in entries])
+
+    def round(self, learner: Callable[..., Any] | None) -> Round:
+        """A round in which the ``learner`` stands for all that is computed; None: what is there."""
+        token = self.registry.acquire("round:heed", "w", 60.0)
+        assert token is not None
+        if learner is not None:
+            self._patch.setattr(rounds, "learn", lambda *told, **_: learner(*told))
+        self._patch.setattr(rounds, "trunk_of", functools.cache(lambda *_: None))
+        return Round(self.registry, self.log, self.settings, self.alias, token)
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    return House(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +107,41 @@ def test_it_ends_and_is_begun_anew_without_them(
     archive.forget("s-goes")
     second = Round(registry, log, settings, alias, token).run()
     assert (second.verdict, seen[1]) == ("nothing", 1)
+
+
+def test_a_damaged_batch_of_a_round_that_was_killed_is_made_anew(house: House) -> None:
+    first = house.round(lambda *_: os_exit())
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    [examples] = house.settings.batches_dir.glob("heed/*/examples.parquet")
+    examples.write_bytes(examples.read_bytes()[:100])
+    assert house.round(lambda *_: TOO_LITTLE).run().verdict == "nothing"
+
+
+def test_a_wish_for_a_round_that_comes_while_its_batch_is_read_is_for_the_next(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = rounds.build
+    house.registry.set_loop("heed", {"train_requested": 1.0})
+
+    def build(*told: Any, **more: Any) -> Any:
+        made = plain(*told, **more)
+        if house.registry.loop("heed")["train_requested"] == 1.0:
+            house.registry.set_loop("heed", {"train_requested": 2.0})
+        return made
+
+    monkeypatch.setattr(rounds, "build", build)
+    asked = []
+    for _ in range(2):
+        house.round(lambda *_: TOO_LITTLE).run()
+        asked.append(house.registry.loop("heed")["train_requested"])
+    assert asked == [2.0, None]
+
+
+def test_where_every_prompt_has_a_reported_reply_there_is_nothing_to_learn(house: House) -> None:
+    for number, asked in enumerate(house.asked):
+        bad = f"r-bad-{number}"
+        house.log.append([response(bad, "s-other", messages=asked), report(f"rp-{number}", bad)])
+    house.archived()
+    told = house.round(None).run()
+    assert (told.verdict, "reported" in told.reason) == ("nothing", True)
