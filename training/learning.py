@@ -70,13 +70,13 @@ def learn(
     Checkpoints and drafts go to ``work``, the reward models to ``rewards``. Raises NothingToLearn when there are
     not votes for both folds or no prompts, RoundCancelled when the watcher asks to stop.
     """
-    if not examples.prompts:
-        raise NothingToLearn("there is no prompt to practise on: a reply to each is reported and not cleared")
     learnt, judged = folds(examples)
     for fold, who in ((learnt, "the reward model"), (judged, "the judge")):
         part = fold.of("train")
         if not part.pairs and not part.thumbs:
             raise NothingToLearn(f"{len(examples.pairs) + len(examples.thumbs)} votes leave none to {who}")
+    if not examples.prompts:
+        raise NothingToLearn("there is no prompt to practise on: a reply to each is reported and not cleared")
     watcher.step("reward model", 0.0)
     length = settings.reward_length
     model, figures = fit(trunk, learnt, RewardConfig(length=length), out=rewards)

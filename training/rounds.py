@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ class Round:
             return self._failed(1, str(error))
         except Exception as error:
             logger.exception("round of %s failed", self.alias.name)
-            return self._failed(starts, f"{type(error).__name__}: {error}")
+            return self._failed(self.status.starts(), f"{type(error).__name__}: {error}")
 
     def _run(self) -> Outcome:
         try:
@@ -255,8 +255,13 @@ class Round:
         return functools.partial(learn, trunk)
 
     def _served(self) -> AdapterRecord | None:
+        """With its folder where the data directory is now: it may have been moved since."""
         live = self.registry.alias(self.alias.name).live
-        return self.registry.adapter(live) if live else None
+        return (
+            replace(self.registry.adapter(live), path=str(self.settings.adapters_dir / live))
+            if live
+            else None
+        )
 
     def _publish(self, batch: Batch, learned: Learned, folder: Path, served: AdapterRecord | None) -> Outcome:
         self.status.step("publish", 0.0)

@@ -105,7 +105,9 @@ class Status:
         )
 
     def ppo(self, batch: str, run: Mapping[str, Any]) -> None:
-        """The PPO run's figures, while it goes and at its end. A run that a kill threw back counts no reply twice."""
+        """The PPO run's figures, while it goes and at its end. A run that a kill threw back counts no reply twice; one
+        that comes further than before a kill has not been begun in vain.
+        """
         state = self._registry.loop(self._alias)
         metrics, told = state.get("metrics") or {}, state.get("run") or {}
         fresh: dict[str, Any] = {"samples": 0, "curve": []}
@@ -114,9 +116,11 @@ class Status:
         gauges = {metric: run[name] for name, metric in PPO_GAUGES.items()}
         curve = [point for point in so_far["curve"] if point["samples"] < run["samples"]]
         curve.append({name: run[name] for name in CURVE if name in run})
+        further = {"starts": 1} if run["samples"] > so_far["samples"] else {}
         self._registry.set_loop(
             self._alias,
             {
+                **further,
                 "metrics": {**metrics, **gauges, "ppo_samples_total": total},
                 "run": {
                     "batch": batch,
@@ -152,14 +156,19 @@ class Status:
     def begun(self) -> int:
         """A round starts, or starts anew; returns how often it has, with this time."""
         starts = int(self._registry.loop(self._alias).get("starts") or 0) + 1
-        first = {"round_started": time.time()} if starts == 1 else {}
+        first = {"round_started": time.time(), "cancel_requested": None} if starts == 1 else {}
         self._registry.set_loop(self._alias, {"starts": starts, "retry_at": None, **first})
         return starts
 
     def cancelled(self) -> bool:
-        """Whether somebody asked for the end of this round since its first start, kills in between or not."""
-        state = self._registry.loop(self._alias)
-        return float(state.get("cancel_requested") or 0.0) > float(state.get("round_started") or 0.0)
+        """Whether somebody asked for the end of this round since its first start, kills in between or not. By no
+        clock: that of the gateway that heard the wish may be behind.
+        """
+        return bool(self._registry.loop(self._alias).get("cancel_requested"))
+
+    def starts(self) -> int:
+        """How often the round was begun since it last came further than ever before."""
+        return int(self._registry.loop(self._alias).get("starts") or 1)
 
     def ended(self, started: float, batch: str | None, outcome: Mapping[str, Any]) -> None:
         """The round is over: keep how it went."""

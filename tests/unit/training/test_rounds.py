@@ -15,7 +15,7 @@ from feedback.forget import archived
 from feedback.lineage import learnt
 from feedback.memory import MemoryEventLog, MemoryRegistry
 from feedback.protocols import AdapterRecord, AliasRecord
-from tests.contract.making import report, response, vote
+from tests.contract.making import adapter, report, response, vote
 from training import rounds
 from training.rounds import Round
 from training.settings import TrainingSettings
@@ -145,3 +145,17 @@ def test_where_every_prompt_has_a_reported_reply_there_is_nothing_to_learn(house
     house.archived()
     told = house.round(None).run()
     assert (told.verdict, "reported" in told.reason) == ("nothing", True)
+
+
+def test_what_is_served_is_found_in_a_data_directory_that_was_moved(house: House) -> None:
+    registry = house.registry
+    registry.add_adapter(adapter("a-1", path="/where/it/was/adapters/a-1"))
+    registry.promote("heed", "a-1", "tried")
+    seen: list[Path] = []
+
+    def learner(_trunk: None, _examples: object, served: Path, *_: object) -> SimpleNamespace:
+        seen.append(served)
+        return TOO_LITTLE
+
+    house.round(learner).run()
+    assert seen == [house.settings.adapters_dir / "a-1"]

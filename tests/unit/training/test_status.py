@@ -258,7 +258,7 @@ def test_a_wish_to_end_holds_for_the_round_it_came_in_over_kills_and_for_no_othe
     status.begun()
     assert not status.cancelled()
     clock.now += 5
-    registry.set_loop("heed", {"cancel_requested": clock.now})
+    registry.set_loop("heed", {"cancel_requested": 990.0})  # by the clock of a gateway that is behind
     assert status.cancelled()
     clock.now += 5
     assert status.begun() == 2  # killed, and begun anew
@@ -266,3 +266,16 @@ def test_a_wish_to_end_holds_for_the_round_it_came_in_over_kills_and_for_no_othe
     status.ended(1000.0, "b-1", {})
     status.begun()
     assert not status.cancelled()
+
+
+def test_starts_in_which_a_round_comes_further_are_not_counted_and_those_in_vain_are(
+    registry: MemoryRegistry,
+) -> None:
+    run = {"reward_last": 0.0, "kl_nats": 0.0, "clip_fraction": 0.0, "entropy_nats": 0.0}
+    starts = []
+    for samples in (128, 256, 384, 384, 384, 512):  # the worker is killed after each of these
+        status = Status(registry, "heed")
+        starts.append(status.begun())
+        status.ppo("b-1", {**run, "samples": samples})
+    assert starts == [1, 2, 2, 2, 3, 4]
+    assert Status(registry, "heed").starts() == 1
