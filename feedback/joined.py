@@ -23,6 +23,8 @@ from feedback.events import Event
 from feedback.protocols import Entry
 from feedback.standing import COLUMNS, SAID, Standing, codes_of, standing
 
+FEW = 4
+"""Who ask the same: a prompt of more is nobody's own words, and would stay when one of them is forgotten."""
 _KNOWN = ("response_id", "alias", "subject", "stored")
 _TEXTS = ("response_id", "alias", "subject", "time", "stored", "adapter", "messages", "text")
 _ASKED = ["messages", "subject", "time"]
@@ -59,7 +61,7 @@ class Joined:
     labels: Any  # event_id, subject, time, detail, reply
     replies: Any  # response_id, adapter, messages, text
     prompts: Any  # messages: the newest distinct prompts, in the order in which they were last asked
-    askers: Any  # array of the subjects who asked these prompts
+    askers: Any  # array of the subjects who asked those of them that no more than FEW have asked
 
 
 def counting(source: Source, alias: str | None = None, since: float | None = None) -> Standing:
@@ -122,7 +124,7 @@ def joined(source: Source, found: Standing, alias: str | None = None, prompts: i
         labels=_about(found.labels, replies, {"response_id": "reply"}),
         replies=replies,
         prompts=_distinct(newest) if newest is not None else pa.chunked_array([], pa.string()),
-        askers=pc.unique(newest.column("subject")) if newest is not None else pa.array([], pa.string()),
+        askers=_askers(newest) if newest is not None else pa.array([], pa.string()),
     )
 
 
@@ -189,6 +191,13 @@ def _latest(asked: Any, by: list[str]) -> Any:
         .select([*by, "time_max"])
         .rename_columns([*by, "time"])
     )
+
+
+def _askers(asked: Any) -> Any:
+    """Of prompts that are the words of a few; what everybody asks is nobody's."""
+    counts = asked.group_by("messages").aggregate([("subject", "count")])
+    own = counts.filter(pc.less_equal(counts.column("subject_count"), FEW)).column("messages")
+    return pc.unique(asked.filter(pc.is_in(asked.column("messages"), array_of(own))).column("subject"))
 
 
 def _distinct(asked: Any) -> Any:

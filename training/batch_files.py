@@ -143,15 +143,17 @@ def _example(row: Mapping[str, Any]) -> Any:
     return Thumb(messages, row["a"], row["said"] == "up", **rest)
 
 
-def drop_batches(settings: TrainingSettings, subject: str) -> None:
-    """Remove every batch and unfinished run that may hold the subject, who asked to be forgotten.
+def drop_batches(settings: TrainingSettings, subject: str, *, manifests: bool = True) -> None:
+    """Remove every batch and unfinished run that may hold the subject, who asked to be forgotten; those of which only
+    the ``manifests`` are left too, or only what has words.
 
     A batch follows from the archive, so the next round makes a new one without them; ids stay in the lineage
     of the adapters that learnt from the old ones.
     """
     for root in (settings.batches_dir, settings.checkpoints_dir):
         for folder in root.glob("*/*"):
-            if may_hold(settings.lineage_dir, folder.name, subject):
+            bare = (folder / MANIFEST).exists() and not (folder / EXAMPLES).exists()
+            if (manifests or not bare) and may_hold(settings.lineage_dir, folder.name, subject):
                 shutil.rmtree(folder, ignore_errors=True)  # a round that ends takes its own away meanwhile
 
 

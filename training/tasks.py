@@ -241,7 +241,7 @@ def forget(registry: Registry, log: EventLog) -> None:
     lineage = chosen.lineage_dir
 
     def batches(subject: str) -> None:
-        drop_batches(chosen, subject)
+        drop_batches(chosen, subject, manifests=False)  # of many batches more is not left
 
     def unasked(subject: str) -> None:
         rating_queue().forget([alias.name for alias in aliases(registry)], subject)

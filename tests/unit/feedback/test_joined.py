@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from feedback.events import Event
-from feedback.joined import Events, Joined, counting, joined, part
+from feedback.joined import FEW, Events, Joined, counting, joined, part
 from tests.contract.making import comparison, label, report, response, vote
 
 ONE = ({"role": "user", "content": "one"},)
@@ -94,3 +94,14 @@ def test_parts_are_oldest_first_whatever_was_said() -> None:
 def test_nothing_is_joined_to_nothing() -> None:
     told = of()
     assert (said(told), asked(told), len(told.replies)) == ([], [], 0)
+
+
+def test_who_asked_is_told_of_prompts_that_only_a_few_have_asked() -> None:
+    events = [response(f"r{n}", f"s{n}", time=float(n), messages=ONE) for n in range(FEW + 1)]
+    events += [response(f"q{n}", f"few{n}", time=20.0) for n in range(2)]  # each its own
+    two = ({"role": "user", "content": "two"},)
+    events += [response(f"t{n}", f"two{n}", time=30.0, messages=two) for n in range(FEW)]
+    told = of(*events)
+    assert len(told.prompts) == 4
+    assert sorted(told.askers.to_pylist()) == ["few0", "few1", *(f"two{n}" for n in range(FEW))]
+    assert of(*events, prompts=1).askers.to_pylist() == [f"two{n}" for n in range(FEW)]

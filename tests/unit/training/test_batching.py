@@ -235,6 +235,13 @@ def test_forgetting_drops_the_batches_of_whoever_voted_or_asked_and_no_others(
         assert (batch.folder.exists(), checkpoint.exists()) == (True, True)
         drop_batches(settings, goes)
         assert (batch.folder.exists(), checkpoint.exists()) == (False, False)
+    batch = build(archive, "heed", settings, None, votes_total=1)
+    (batch.folder / "examples.parquet").unlink()
+    left = []
+    for manifests in (False, True):
+        drop_batches(settings, "s-a", manifests=manifests)
+        left.append(batch.folder.exists())
+    assert left == [True, False]
     unknown = settings.batches_dir / "heed" / "b-of-before-notes"
     unknown.mkdir(parents=True)
     drop_batches(settings, "s-stranger")
