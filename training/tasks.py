@@ -9,6 +9,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from feedback.archive import Archive
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 START = secrets.token_hex(4)
 CLAIM = 2000
 """Events a claim."""
+ARCHIVE_SECONDS = 10.0
+"""How long one tick archives at most, unless a single claim takes longer."""
 ABANDONED_SECONDS = 20.0
 """Events that were claimed so long ago and not acknowledged were a dead worker's."""
 TICK_LEASE = 30.0
@@ -128,14 +131,17 @@ def tick(work: Callable[[Registry, EventLog], None]) -> Callable[[], None]:
 @app.task(name="heed.archive")
 @tick
 def archive(registry: Registry, log: EventLog) -> None:
-    """Stream → Parquet segment, fsync, manifest; only then acknowledge, then trim."""
-    store = archive_of(registry)
-    while True:
+    """Stream → Parquet segment, fsync, manifest; only then acknowledge, then trim.
+
+    What comes meanwhile waits for the next tick: where events never pause, claiming until none is left would keep
+    this worker from every other task for ever, and the stream from being trimmed.
+    """
+    store, begun, claimed = archive_of(registry), monotonic(), CLAIM
+    while claimed >= CLAIM:
         entries = log.claim(holder(), CLAIM, idle_seconds=ABANDONED_SECONDS)
-        if not entries:
-            break
         archived(log, store, entries)
         log.ack([entry.position for entry in entries])
+        claimed = len(entries) if monotonic() - begun < ARCHIVE_SECONDS else 0
     log.trim()
 
 

@@ -18,7 +18,7 @@ from feedback.forget import request
 from feedback.held import HeldVote
 from feedback.memory import MemoryEventLog, MemoryRegistry
 from feedback.memory_rating import MemoryRatingQueue
-from feedback.protocols import AliasRecord, EventLog, Registry
+from feedback.protocols import AliasRecord, Entry, EventLog, Registry
 from feedback.rating import Item
 from tests.contract.making import adapter, report, response, vote
 from training import tasks
@@ -266,3 +266,39 @@ def test_the_fault_of_one_alias_holds_up_no_other(
     assert asked == [["b-sound"]]
     assert registry.adapter(adapter().id).state == "canary"
     assert "gate_prompts" in registry.loop("_workers")["consider"]["why"]
+
+
+def test_archiving_comes_to_an_end_and_trims_however_fast_events_come(
+    log: MemoryEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "CLAIM", 10)
+    claimed: list[int] = []
+    plain = log.claim
+
+    def claim(consumer: str, count: int, idle_seconds: float = 60.0) -> list[Entry]:
+        found = plain(consumer, count, idle_seconds)
+        claimed.append(len(found))
+        assert len(claimed) < 50, "it goes on for ever, and no other task has its turn"
+        log.append([response(f"r{len(claimed)}-{n}", time=1.0) for n in range(3)])  # meanwhile
+        return found
+
+    log.append([response(f"r{n}", time=1.0) for n in range(25)])
+    monkeypatch.setattr(log, "claim", claim)
+    tasks.archive()
+    assert claimed[:2] == [10, 10]
+    assert 25 <= sum(claimed) == len(archived())
+    assert log.backlog().events < 10  # and what was archived is not in the stream any more
+    assert log.trim() == 0
+
+
+def test_archiving_leaves_the_rest_to_the_next_tick_when_its_time_is_over(
+    log: MemoryEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "CLAIM", 10)
+    monkeypatch.setattr(tasks, "ARCHIVE_SECONDS", 0.0)
+    log.append([response(f"r{n}", time=1.0) for n in range(25)])
+    left = []
+    for _ in range(3):
+        tasks.archive()
+        left.append(log.backlog().events)
+    assert left == [15, 5, 0]
