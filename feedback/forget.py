@@ -11,6 +11,7 @@ it is refused there, and whoever copies events out of the log looks for marks on
 
 from __future__ import annotations
 
+import random
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -66,23 +67,26 @@ class Stores:
     learnt: Callable[[str], list[str]] = lambda _: []  # adapters that learnt from the subject
 
 
-def carry_out(stores: Stores) -> list[Receipt]:
-    """One pass over all pending wishes; call it on a schedule until none is left. Returns those it touched.
+def carry_out(stores: Stores, seconds: float = float("inf")) -> list[Receipt]:
+    """One pass over pending wishes; call it on a schedule until none is left. Returns those it touched. It begins with
+    no further one after ``seconds``, and with them in any order, so that none waits for ever behind one that fails.
 
     Raises StoreUnavailable midway, and the first of other faults when every wish had its turn; the next pass goes on
     from what the receipts say. The archive counts as clean only when no worker still holds events it claimed before,
     since it may write them yet.
     """
-    touched, faults = [], list[Exception]()
-    for receipt in stores.registry.receipts():
-        if receipt["status"] == "pending":
-            try:
-                _pass(receipt, stores)
-            except StoreUnavailable:
-                raise
-            except (HeedError, OSError) as error:
-                faults.append(error)
-            touched.append(shown(receipt))
+    touched, faults, begun = [], list[Exception](), time.monotonic()
+    pending = [receipt for receipt in stores.registry.receipts() if receipt["status"] == "pending"]
+    for receipt in random.sample(pending, len(pending)):
+        try:
+            _pass(receipt, stores)
+        except StoreUnavailable:
+            raise
+        except (HeedError, OSError) as error:
+            faults.append(error)
+        touched.append(shown(receipt))
+        if time.monotonic() - begun >= seconds:
+            break
     if faults:
         raise faults[0]
     return touched

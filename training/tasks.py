@@ -40,6 +40,8 @@ CLAIM = 2000
 """Events a claim."""
 ARCHIVE_SECONDS = 10.0
 """How long one tick archives at most, unless a single claim takes longer."""
+FORGET_SECONDS = 5.0
+"""After which one tick begins with no further wish: each reads the whole archive, and other tasks want their turn."""
 ABANDONED_SECONDS = 20.0
 """Events that were claimed so long ago and not acknowledged were a dead worker's."""
 TICK_LEASE = 30.0
@@ -283,7 +285,7 @@ def forget(registry: Registry, log: EventLog) -> None:
         learnt=lambda subject: learnt(lineage, registry, subject),
     )
     with renewed(registry, "tick:forget", holder(), TICK_LEASE):  # a large archive takes longer
-        carry_out(stores)
+        carry_out(stores, FORGET_SECONDS)
 
 
 @app.task(name="heed.retain")

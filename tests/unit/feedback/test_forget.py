@@ -237,3 +237,17 @@ def test_a_wish_that_cannot_be_carried_out_holds_up_no_other(
             house.carry_out()
     told = [house.registry.receipt(name) for name in receipts]
     assert [one["status"] for one in told] == ["pending", "done"]
+
+
+def test_a_pass_whose_time_is_over_leaves_the_other_wishes_to_the_next(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    for number in range(3):
+        request(house.registry, f"stranger-{number}", now=200.0)
+    stores = Stores(house.registry, house.log, house.archive)
+    assert len(carry_out(stores, seconds=0.0)) == 1
+    begun = [one for one in house.registry.receipts() if one["stores"]["archive"]]
+    assert len(begun) == 1
+    assert len(carry_out(stores)) == 3
+    for _ in range(40):
+        carry_out(stores, seconds=0.0)
+    assert {one["status"] for one in house.registry.receipts()} == {"done"}
