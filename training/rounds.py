@@ -31,7 +31,7 @@ from training.quarantine import Search
 from training.reward_model import FILE, RewardModel, RewardReport
 from training.settings import TrainingSettings
 from training.status import Status
-from training.trunk import Trunk
+from training.trunk import Arithmetic, Trunk
 
 logger = logging.getLogger(__name__)
 ARCHIVE_SECONDS = 30.0
@@ -39,9 +39,9 @@ ARCHIVE_SECONDS = 30.0
 
 
 @functools.cache
-def trunk_of(model_path: str, threads: int) -> Trunk:
+def trunk_of(model_path: str, threads: int, arithmetic: Arithmetic) -> Trunk:
     """The frozen base, read once a worker process."""
-    return Trunk.load(model_path, threads=threads or None)
+    return Trunk.load(model_path, dtype=arithmetic, threads=threads or None)
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Round:
         if self.rating is None or not self.settings.annotation_prompts or not (folder / FILE).exists():
             return
         try:
-            trunk = trunk_of(self.settings.model_path, self.settings.training_threads)
+            trunk = self._trunk()
             model, served = RewardModel.load(trunk, folder), self._served()
             count = ask_raters(self.rating, self.archive, self.alias.name, self.settings, model, served)
             logger.info("raters of %s: %d prompts chosen", self.alias.name, count)
@@ -245,13 +245,17 @@ class Round:
         self.registry.check(lease_of(self.alias.name), self.token)
         return self._publish(batch, learned, learned.adapter, served)
 
+    def _trunk(self) -> Trunk:
+        settings = self.settings
+        return trunk_of(settings.model_path, settings.training_threads, settings.arithmetic)
+
     def _learner(self) -> Callable[..., Learned]:
         """The worker itself, or processes beside it, which have the memory of its base meanwhile."""
         if self.settings.training_processes > 1:
             trunk_of.cache_clear()
             give_back()
             return learn_together
-        trunk = trunk_of(self.settings.model_path, self.settings.training_threads)
+        trunk = self._trunk()
         return functools.partial(learn, trunk)
 
     def _served(self) -> AdapterRecord | None:
@@ -267,7 +271,7 @@ class Round:
         self.status.step("publish", 0.0)
         record = publish(
             self.registry,
-            trunk_of(self.settings.model_path, self.settings.training_threads),
+            self._trunk(),
             folder,
             Origin(
                 alias=self.alias.name,

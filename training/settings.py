@@ -15,6 +15,11 @@ class TrainingSettings(Thresholds, EngineSettings):
     """When a round starts, how long its parts may take, and what lets an adapter through."""
 
     training_threads: int = Field(default=0, ge=0, description="threads of a training run; 0: all cores")
+    arithmetic: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="what a training run's matrix products are computed in; auto: bfloat16 where the processor is fast "
+        "in it, else float32; weights and adapters stay float32",
+    )
     training_processes: int = Field(
         default=1,
         ge=1,

@@ -236,7 +236,7 @@ def canaries(registry: Registry, _log: EventLog) -> None:
                 from training.memory import give_back
                 from training.rounds import trunk_of
 
-                trunk = trunk_of(chosen.model_path, chosen.training_threads)
+                trunk = trunk_of(chosen.model_path, chosen.training_threads, chosen.arithmetic)
                 logger.info("canaries of %s: %s", alias.name, Watch(registry, chosen, alias).look(trunk))
                 give_back()
 

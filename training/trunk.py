@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import orjson
 import torch
@@ -22,6 +22,7 @@ from training.arithmetic import native_bfloat16
 from training.lanes import Lanes
 from training.packing import Tokens
 
+Arithmetic: TypeAlias = Literal["auto", "float32", "bfloat16"]
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 
@@ -65,15 +66,15 @@ class Trunk:
         cls,
         model_path: str,
         *,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | Arithmetic = "auto",
         threads: int | None = None,
         device: str | None = None,
     ) -> Trunk:
         """Read the base. ``threads``: lanes of work, all cores unless asked otherwise; where several processes
         train together (``ranks``) those of this one.
 
-        ``dtype`` is that of the arithmetic. Unless asked otherwise it is bfloat16 autocast where that is fast:
-        on a GPU, and on a CPU with instructions for it; else float32. ``device`` is the GPU where there is one.
+        ``dtype`` is that of the arithmetic. ``auto`` is bfloat16 autocast where that is fast: on a GPU, and on a CPU
+        with instructions for it; else float32. ``device`` is the GPU where there is one.
         """
         place = torch.device(device or ranks.device())
         lanes = Lanes((threads or ranks.cores()) if place.type == "cpu" else 1)
@@ -87,7 +88,7 @@ class Trunk:
         shape = LoraShape()
         model = get_peft_model(base, shape.config(), adapter_name="policy")
         model.eval()  # no dropout, ever: ratios of probabilities would be noise
-        return cls(model_path, tokenizer, model, dtype or _fast(place), place, shape, lanes)
+        return cls(model_path, tokenizer, model, _arithmetic(dtype, place), place, shape, lanes)
 
     @property
     def base(self) -> Any:
@@ -242,8 +243,12 @@ class Trunk:
         return (*self.tokenizer(reply, add_special_tokens=False)["input_ids"], self.end)
 
 
-def _fast(device: torch.device) -> torch.dtype:
-    """The fastest arithmetic that training can bear."""
+def _arithmetic(asked: torch.dtype | Arithmetic, device: torch.device) -> torch.dtype:
+    """What is asked for; ``auto``: the fastest that training can bear."""
+    if isinstance(asked, torch.dtype):
+        return asked
+    if asked != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[asked]
     return torch.bfloat16 if device.type != "cpu" or native_bfloat16() else torch.float32
 
 

@@ -33,7 +33,8 @@ def two_lanes(tiny: Loader) -> Trunk:
 
 
 def asked(trunk: Trunk, folder: Path, watcher: Watching, **settings: Any) -> dict[str, Any]:
-    own = {"model": trunk.model_path, "training_processes": 2, "training_threads": 2, **settings}
+    parts = {"training_processes": 2, "training_threads": 2, "arithmetic": "float32"}
+    own = {"model": trunk.model_path, **parts, **settings}
     thresholds = {"ppo_seconds": 600.0, "ppo_steps": 3, "gate_prompts": 16}  # the third moves the policy
     return {
         "examples": votes(160, coin=False),

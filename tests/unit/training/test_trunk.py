@@ -49,6 +49,8 @@ def test_a_cpu_computes_in_what_it_is_fast_in(
     monkeypatch.setattr("training.trunk.native_bfloat16", lambda: native)
     assert Trunk.load(trunk.model_path, device="cpu").compute is dtype
     assert Trunk.load(trunk.model_path, dtype=torch.float16, device="cpu").compute is torch.float16
+    assert Trunk.load(trunk.model_path, dtype="float32", device="cpu").compute is torch.float32
+    assert Trunk.load(trunk.model_path, dtype="bfloat16", device="cpu").compute is torch.bfloat16
 
 
 def test_what_is_written_is_a_stock_peft_folder(trunk: Trunk, adapter: Path) -> None:
