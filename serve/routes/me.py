@@ -42,7 +42,7 @@ def me(
 @router.delete("/v1/me", status_code=202, response_model=ReceiptShown)
 def forget_me(request: Request, caller: ChatCaller, parts: Parts, user: User = None) -> Response:
     """Forget me: all I said and was served up to now. A worker carries it out; the receipt tells how far."""
-    subject = parts.doorman.subject(caller, request, user=user)
+    subject = limited_subject(parts, caller, request, None, user)
     receipt = forget.request(parts.registry, subject)
     parts.chats.forget(subject)
     return json_answer({"object": "receipt", **receipt}, 202)

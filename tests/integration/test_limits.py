@@ -138,6 +138,16 @@ async def test_in_overload_low_is_refused_first_and_high_last(up: Running, fake:
     assert (await up.chat(keys["low"]))[0] == 200
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_what_a_subject_asks_about_itself_is_within_its_rate(up: Running, method: str) -> None:
+    key = await with_key(up)
+    most = int(up.gateway.settings.subject_burst)
+    calls = [await up.call(method, "/v1/me?user=alice", headers=key) for _ in range(most + 20)]
+    refused = [body["error"]["message"] for status, body in calls if status == 429]
+    assert refused[:1] == ["too many requests of one user"]
+    assert {status for status, _ in calls} == {429, 200 if method == "GET" else 202}
+
+
 async def test_a_key_that_has_all_its_places_is_refused_and_another_is_not(
     up: Running, fake: FakeEngine
 ) -> None:
