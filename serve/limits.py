@@ -166,9 +166,8 @@ class Limits:
         """Take what the responses that ended have used."""
         if not self._charges:
             return
-        used: dict[
-            str, tuple[Caller, int]
-        ] = {}  # by key: the writer's thread tells of many responses at a time
+        # By key: the writer's thread tells of many responses at a time.
+        used: dict[str, tuple[Caller, int]] = {}
         while self._charges:
             caller, tokens = self._charges.popleft()
             _, before = used.get(caller.key_id, (caller, 0))
