@@ -127,7 +127,7 @@ async def test_what_an_answer_held_goes_without_the_collector(past: bool) -> Non
         async with serving(past=past, a=writes) as server:
             reader, writer = await server.connect(*[b"/a"] * 5)
             assert [await body_of(reader) for _ in range(5)] == [b"hello"] * 5
-            await until(lambda: not any(isinstance(one, Direct) for one in gc.get_objects()))
+            await until(lambda: not any(type(one) is Direct for one in gc.get_objects()))
             writer.close()
     finally:
         gc.enable()
