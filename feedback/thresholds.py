@@ -50,6 +50,11 @@ class Thresholds(Rating):
         default=20, ge=1, le=MOST, description="new votes that start one when voting pauses"
     )
     round_quiet_seconds: float = Field(default=8.0, ge=0, description="how long a pause in voting is")
+    round_overtaken: float = Field(
+        default=1.0,
+        ge=0,
+        description="votes since a round began, over all before, at which it is begun anew with them; 0: never",
+    )
     round_starts: int = Field(
         default=8,
         ge=1,

@@ -5,7 +5,8 @@ HeedError
 ├── BatchForgotten     somebody in a batch asked to be forgotten while it was learnt from
 ├── EngineFailed       an engine is away, hangs, or answers what it was not asked
 ├── NothingToLearn     a batch has too little to fit a reward model on
-└── RoundCancelled     somebody asked the round to end
+├── RoundCancelled     somebody asked the round to end
+└── RoundOvertaken     many more votes have come than the round learns from
 """
 
 from __future__ import annotations
@@ -41,3 +42,11 @@ class NothingToLearn(HeedError):
 
 class RoundCancelled(HeedError):
     """Somebody asked the round to end."""
+
+
+class RoundOvertaken(HeedError):
+    """So many votes have come since its batch was made that the round is better begun anew with them."""
+
+    def __init__(self, new: int) -> None:
+        super().__init__(f"{new} votes have come since")
+        self.new = new

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from training.attempts import lease_of, rest
 from training.batch_files import Batch, open_batch, read, tidy, whole
 from training.batching import build
 from training.choosing import ask_raters
-from training.errors import BatchForgotten, NothingToLearn, RoundCancelled
+from training.errors import BatchForgotten, NothingToLearn, RoundCancelled, RoundOvertaken
 from training.forgotten import Forgotten
 from training.launch import learn_together
 from training.learning import Learned, learn
@@ -67,6 +68,8 @@ class Watch:
     token: int
     batch: str
     forgotten: Forgotten
+    new_votes: Callable[[], int]  # that the batch does not know of
+    overtaken: float  # as many of them end the round; infinite: never
 
     def step(self, name: str, fraction: float) -> None:
         with suppress(StoreUnavailable):
@@ -83,14 +86,19 @@ class Watch:
 
     def should_stop(self) -> bool:
         """Whether somebody asked the round to end. Raises LeaseLost when another has taken over, BatchForgotten when
-        the batch may no longer be learnt from.
+        the batch may no longer be learnt from, RoundOvertaken when it is better learnt from a larger one.
         """
         try:
             self.forgotten()
             self.registry.check(lease_of(self.alias), self.token)
-            return self.status.cancelled()
+            if self.status.cancelled():
+                return True
+            new = self.new_votes()
         except StoreUnavailable:
             return False
+        if new >= self.overtaken:
+            raise RoundOvertaken(new)
+        return False
 
 
 class Round:
@@ -132,15 +140,24 @@ class Round:
             return self._failed(self.status.starts(), f"{type(error).__name__}: {error}")
 
     def _run(self) -> Outcome:
-        try:
-            batch = self._batch()
-        except NothingToLearn as error:
-            return self._ended(None, Outcome(None, "nothing", str(error)))
-        work = self._work(batch)
-        try:
-            outcome = self._train(batch, work)
-        except (NothingToLearn, RoundCancelled) as error:
-            outcome = Outcome(None, "nothing", str(error))
+        while True:
+            try:
+                batch = self._batch()
+            except NothingToLearn as error:
+                return self._ended(None, Outcome(None, "nothing", str(error)))
+            work = self._work(batch)
+            try:
+                outcome = self._train(batch, work)
+            except RoundOvertaken as error:
+                logger.info("round of %s leaves %s: %s", self.alias.name, batch.id, error)
+                self.registry.check(lease_of(self.alias.name), self.token)
+                self.registry.set_loop(self.alias.name, {"unfinished": None})
+                continue
+            except (NothingToLearn, RoundCancelled) as error:
+                outcome = Outcome(None, "nothing", str(error))
+            return self._over(batch, work, outcome)
+
+    def _over(self, batch: Batch, work: Path, outcome: Outcome) -> Outcome:
         ended = self._ended(batch.id, outcome)
         shutil.rmtree(work, ignore_errors=True)  # only now: a kill before this line must find the checkpoint
         tidy(self.settings, self.alias.name)
@@ -225,6 +242,7 @@ class Round:
     def _train(self, batch: Batch, work: Path) -> Outcome:
         served, examples = self._served(), read(batch)
         everybody = marks(self.settings.lineage_dir, batch.id)
+        taken = int(self.registry.loop(self.alias.name).get("taken_votes") or 0)
         made = (batch.folder / "manifest.json").stat().st_mtime
         forgotten = Forgotten(self.log, everybody, min(self.started, made), (batch.folder, work))
         forgotten()
@@ -235,7 +253,16 @@ class Round:
             work=work,
             rewards=self._rewards(batch),
             seed=batch.votes,
-            watcher=Watch(self.status, self.registry, self.alias.name, self.token, batch.id, forgotten),
+            watcher=Watch(
+                self.status,
+                self.registry,
+                self.alias.name,
+                self.token,
+                batch.id,
+                forgotten,
+                new_votes=lambda: self.log.votes_total(self.alias.name) - taken,
+                overtaken=self._overtaken(taken),
+            ),
         )
         forgotten()
         if learned.adapter is None:
@@ -244,6 +271,13 @@ class Round:
         self.status.gate(learned.verdict)
         self.registry.check(lease_of(self.alias.name), self.token)
         return self._publish(batch, learned, learned.adapter, served)
+
+    def _overtaken(self, taken: int) -> float:
+        """New votes that make a round which ``taken`` were counted for one of the past. As many again, by default: then
+        few batches are ever left, since each knows of twice the votes of the one before.
+        """
+        share = self.settings.round_overtaken
+        return max(share * taken, self.settings.round_min_votes) if share else math.inf
 
     def _trunk(self) -> Trunk:
         settings = self.settings

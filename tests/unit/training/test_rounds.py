@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,10 +37,16 @@ class House:
         self.registry, self.log, self._patch = MemoryRegistry(), MemoryEventLog(), patch
         self.alias = self.registry.put_alias(AliasRecord(name="heed"))
         self.asked = [({"role": "user", "content": f"question {number}"},) for number in range(8)]
-        for number in range(40):
+        self._cast = 0
+        self.vote(40)
+
+    def vote(self, count: int) -> None:
+        """So many more."""
+        for number in range(self._cast, self._cast + count):
             name, who = f"r{number}", f"s{number}"
             asked = self.asked[number % len(self.asked)]
             self.log.append([response(name, who, messages=asked), vote(name, "up", 200.0, who)])
+        self._cast += count
         self.archived()
 
     def archived(self) -> None:
@@ -52,7 +59,12 @@ class House:
         token = self.registry.acquire("round:heed", "w", 60.0)
         assert token is not None
         if learner is not None:
-            self._patch.setattr(rounds, "learn", lambda *told, **_: learner(*told))
+            hears = "watcher" in inspect.signature(learner).parameters
+            self._patch.setattr(
+                rounds,
+                "learn",
+                lambda *told, **more: learner(*told, **({"watcher": more["watcher"]} if hears else {})),
+            )
         self._patch.setattr(rounds, "trunk_of", functools.cache(lambda *_: None))
         return Round(self.registry, self.log, self.settings, self.alias, token)
 
@@ -159,3 +171,50 @@ def test_what_is_served_is_found_in_a_data_directory_that_was_moved(house: House
 
     house.round(learner).run()
     assert seen == [house.settings.adapters_dir / "a-1"]
+
+
+@pytest.mark.parametrize(
+    ("share", "new", "begun"),
+    [(1.0, 50, [40, 90]), (1.0, 49, [40]), (2.0, 79, [40]), (2.0, 80, [40, 120]), (0.0, 400, [40])],
+)
+def test_a_round_whose_votes_have_doubled_is_begun_anew_with_all_of_them(
+    house: House, share: float, new: int, begun: list[int]
+) -> None:
+    """40 votes at first, and 50 new ones are the least that start a round."""
+    house.settings = house.settings.model_copy(update={"round_overtaken": share})
+    seen: list[int] = []
+
+    def learner(_trunk: None, examples: Any, *_: object, watcher: Any) -> SimpleNamespace:
+        seen.append(len(examples.thumbs))
+        if len(seen) == 1:
+            house.vote(new)
+        watcher.should_stop()
+        return TOO_LITTLE
+
+    ended = house.round(learner).run()
+    assert (ended.verdict, seen) == ("nothing", begun)
+    told = house.registry.loop("heed")
+    assert (told["taken_votes"], told["unfinished"], len(told["history"])) == (begun[-1], None, 1)
+    assert told["last_batch"]["votes"] == begun[-1]
+
+
+def test_votes_that_change_no_batch_leave_no_round_running_in_circles(house: House) -> None:
+    """They are about replies that are reported: the batch made anew is the same one."""
+    seen: list[Any] = []
+
+    def learner(_trunk: None, examples: Any, *_: object, watcher: Any) -> SimpleNamespace:
+        seen.append(len(examples.thumbs))
+        if len(seen) == 1:
+            for number in range(80):
+                bad = f"bad{number}"
+                said = (
+                    response(bad, "s-other"),
+                    report(f"rp-{number}", bad),
+                    vote(bad, "up", 300.0, "s-other"),
+                )
+                house.log.append(list(said))
+            house.archived()
+        watcher.should_stop()
+        return TOO_LITTLE
+
+    assert (house.round(learner).run().verdict, seen) == ("nothing", [40, 40])
