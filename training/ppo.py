@@ -6,9 +6,8 @@ into advantages, and take clipped steps.
 
     reward per token   −β·k1 with k1 = log π_old − log π_ref, and the score at the last token
                        ("The N implementation details of RLHF with PPO", Huang et al. 2024)
-    score              mean − λ·std over the reward model's heads (Coste et al. 2023), clipped to ±5; at most
-                       −1 for a reply that did not end, which is what Huang et al. call the EOS trick; or such
-                       a reply teaches nothing (Yu et al. 2025)
+    score              mean − λ·std over the reward model's heads (Coste et al. 2023), clipped to ±5; at most −1 for a
+                       reply that says nothing or does not end (the EOS trick); or cut ones left out (Yu et al. 2025)
     advantage          GAE with γ 1, λ 0.95 (Schulman et al. 2016), or, as a setting, the leave-one-out
                        baseline of the group (RLOO, Ahmadian et al. 2024); whitened over the whole batch
     policy loss        clipped ratio 0.2 below, 0.28 above (Schulman et al. 2017; Yu et al. 2025), dual clip 3
@@ -140,10 +139,10 @@ def next_beta(beta: float, kl: float, target: float, samples: int, horizon: floa
     return beta * (1 + error * samples / horizon)
 
 
-def final_scores(raw: Tensor, ended: Tensor) -> Tensor:
-    """Clipped to ±5; a reply that did not end gets −1 or worse. Both (n,)."""
+def final_scores(raw: Tensor, whole: Tensor) -> Tensor:
+    """Clipped to ±5; a reply that did not end, or says nothing, gets −1 or worse. Both (n,)."""
     clipped = raw.clamp(-5, 5)
-    return torch.where(ended, clipped, clipped.clamp(max=-1.0))
+    return torch.where(whole, clipped, clipped.clamp(max=-1.0))
 
 
 class Value(nn.Module):
@@ -263,6 +262,7 @@ class Run:
         tokens = [Tokens(reply.prompt_ids, reply.token_ids) for reply in replies]
         sizes = [len(one.reply) for one in tokens]
         ended = torch.tensor([reply.finish_reason == "stop" for reply in replies])
+        whole = ended & torch.tensor([bool(reply.text.strip()) for reply in replies])
         seen = look(self.trunk, tokens)
         base = torch.cat([one.logprobs for one in seen])
         sampled = torch.cat([torch.tensor(reply.logprobs) for reply in replies])
@@ -272,7 +272,7 @@ class Run:
         if self.config.truncated == "mask":
             weight = weight * ended.repeat_interleave(torch.tensor(sizes))
         batch = Batch(
-            tokens, sizes, final_scores(reward(seen), ended), old, old - reference,
+            tokens, sizes, final_scores(reward(seen), whole), old, old - reference,
             torch.cat([one.states for one in seen]), weight,
         )  # fmt: skip
         self._advantages(batch)

@@ -114,11 +114,11 @@ def test_the_weight_of_the_kl_follows_the_error(kl: float, factor: float) -> Non
     assert next_beta(0.1, kl, 6.0, 128, 2000.0) == pytest.approx(0.1 * factor)
 
 
-def test_scores_are_cut_at_five_and_a_reply_without_end_gets_minus_one_or_worse() -> None:
+def test_scores_are_cut_at_five_and_a_reply_that_is_not_whole_gets_minus_one_or_worse() -> None:
     raw = torch.tensor([0.3, 7.0, -9.0, 0.3, -2.0, -9.0])
-    ended = torch.tensor([True, True, True, False, False, False])
+    whole = torch.tensor([True, True, True, False, False, False])
     wanted = torch.tensor([0.3, 5.0, -5.0, -1.0, -2.0, -5.0])
-    torch.testing.assert_close(final_scores(raw, ended), wanted)
+    torch.testing.assert_close(final_scores(raw, whole), wanted)
 
 
 def test_a_new_value_network_says_zero() -> None:

@@ -402,6 +402,16 @@ def test_replies_of_another_policy_teach_nothing_and_are_told(trunk: Trunk, adap
     assert taken.report.masked == pytest.approx(tokens / sum(batch.sizes))
 
 
+def test_a_reply_that_says_nothing_is_worth_no_more_than_one_without_end(trunk: Trunk) -> None:
+    """However well the reward model thinks of silence."""
+    taken = Run(trunk, CONFIG, None)
+    replies = [replace(reply, finish_reason="stop") for reply in taken.rollouts(PROMPTS, None)]
+    replies[1::2] = [replace(reply, text=" \n") for reply in replies[1::2]]
+    batch = taken.collect(replies, lambda seen: torch.full((len(seen),), 2.0))
+    assert batch.scores.tolist() == [2.0, -1.0] * (len(replies) // 2)
+    assert taken.report.truncated == 0.0
+
+
 def test_cut_replies_can_be_left_out_of_the_losses(trunk: Trunk) -> None:
     taken = Run(trunk, replace(CONFIG, truncated="mask", max_tokens=60), None)
     replies = taken.rollouts(PROMPTS, None)
