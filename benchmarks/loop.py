@@ -79,12 +79,14 @@ class Chatters:
             await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def settled(url: str, since: float, votes: int) -> tuple[dict[str, object], float | None]:
+async def settled(
+    url: str, since: float, votes: int, alias: str = "heed"
+) -> tuple[dict[str, object], float | None]:
     """Wait until every vote is in a finished round and no canary runs; when the newest adapter went live."""
     live_at, live = None, None
     async with session() as http:
         while time.time() - since < 600:
-            async with http.get(f"{url}/v1/loop") as reply:
+            async with http.get(f"{url}/v1/loop", params={"alias": alias}) as reply:
                 loop = await reply.json()
             if loop.get("live") != live:
                 live, live_at = loop.get("live"), time.time() - since

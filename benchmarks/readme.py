@@ -12,7 +12,7 @@ README = ROOT / "README.md"
 BEGIN = "<!-- figures: written by `python -m benchmarks --readme` -->"
 END = "<!-- /figures -->"
 NAMES = (
-    "start", "loop", "rounds", "kills", "gateway", "failover", "disconnects", "swaps", "changes", "votes",
+    "start", "loop", "freshness", "rounds", "kills", "gateway", "failover", "disconnects", "swaps", "changes", "votes",
     "ledger", "forgeries", "redis_memory", "batching", "training", "gate", "overload", "clients", "poison", "forget",
 )  # fmt: skip
 

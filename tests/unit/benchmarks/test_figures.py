@@ -5,7 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks import forgeries, forget, ledger, loop, overload, redis_memory, rounds, start, swaps, votes
+from benchmarks import (
+    forgeries,
+    forget,
+    freshness,
+    ledger,
+    loop,
+    overload,
+    redis_memory,
+    rounds,
+    start,
+    swaps,
+    votes,
+)
 from benchmarks.results import Figure, Row
 
 SWAPS: Row = {
@@ -186,3 +198,16 @@ def test_forgetting_tells_the_seconds_until_every_store_is_clean() -> None:
         "a subject forgotten among 1,000,000 events, no file holds it"
     ]
     assert told(forget.figures(rows)) == [("24 s", "")]
+
+
+def test_freshness_counts_what_was_released_and_tells_of_the_rest() -> None:
+    wave = {"preference": "brief", "votes": 200, "noise": 0.2, "failed_requests": 0}
+    rows: list[Row] = [{**wave, "live": True, "seconds": seconds} for seconds in (90.0, 101.0, 80.0)]
+    rows += [{**wave, "live": False, "seconds": 30.0, "failed_requests": 1}, {"chats": 900, "failed": 2}]
+    assert told(freshness.figures(rows)) == [
+        (
+            "101 (90) s",
+            "3 of 4 products; 1 released nothing from the last votes, known after 30 s at most; 3 of 900 chats failed",
+        )
+    ]
+    assert freshness.figures(rows[3:])[0].heed == "nothing released"
