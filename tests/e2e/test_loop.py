@@ -24,7 +24,7 @@ def heed(data: Path, *arguments: str, seconds: float = 400.0) -> subprocess.Comp
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1300)
 def test_votes_become_a_live_adapter_with_no_failed_request(tmp_path: Path) -> None:
     data, port = tmp_path / "data", free_port()
     url = f"http://127.0.0.1:{port}"
@@ -41,7 +41,7 @@ def test_votes_become_a_live_adapter_with_no_failed_request(tmp_path: Path) -> N
         assert figures["failed_requests"] == 0
         assert figures["votes"] == 400
         wait_until(
-            lambda: live_adapter(data) is not None, 420, "a live adapter", data / "logs" / "worker.log"
+            lambda: live_adapter(data) is not None, 700, "a live adapter", data / "logs" / "worker.log"
         )
         shown = heed(data, "adapters", "show", live_adapter(data) or "")
         assert shown.returncode == 0
