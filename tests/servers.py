@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,18 @@ ROOT = Path(__file__).resolve().parent.parent
 STARTER = ROOT / "deploy" / "starter"
 
 
+_PORTS = itertools.cycle(random.sample(range(12_000, 32_000), 20_000))
+
+
 def free_port() -> int:
-    """A port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A port nobody listens on right now. An engine binds it a minute later: so it is none of those that the system
+    gives out by itself, to servers and clients that do not choose theirs, and each is given once.
+    """
+    for port in _PORTS:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("unreachable: the ports go round")
 
 
 @contextmanager
@@ -108,7 +116,7 @@ def valkey_server(folder: Path, port: int | None = None) -> Iterator[tuple[str, 
             except redis.RedisError:
                 return False
 
-        wait_until(pings, 20, "Valkey", folder / "valkey.log")
+        wait_until(pings, 120, "Valkey", folder / "valkey.log")
         yield url, child
 
 
@@ -136,7 +144,7 @@ def gateway_server(
         **settings,
     }
     with process([*before, sys.executable, "-m", "serve"], log, env) as child:
-        wait_until(lambda: answers(f"{url}/{ready}"), 60, "the gateway", log)
+        wait_until(lambda: answers(f"{url}/{ready}"), 180, "the gateway", log)
         yield url, child
 
 

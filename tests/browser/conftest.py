@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, Response, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, Response, async_playwright, expect
 
 from tests.servers import answers, gateway_server, valkey_server, wait_until
 
@@ -25,6 +25,8 @@ FLAGS = (
 )
 NOBODY = "http://127.0.0.1:9"  # an engine that never answers
 Start = Callable[..., AbstractContextManager[str]]
+PATIENCE = 120_000  # ms: a busy machine is no fault of a page
+expect.set_options(timeout=PATIENCE)  # Playwright's own five seconds are few for an engine's reply
 
 
 @contextmanager
@@ -46,7 +48,7 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def heed(tmp_path_factory: pytest.TempPathFactory, own_redis: str, engine_url: str) -> Iterator[str]:
     """A gateway in front of the real engine."""
     with gateway(tmp_path_factory.mktemp("heed"), own_redis, engine_url) as url:
-        wait_until(lambda: answers(f"{url}/readyz"), 60, "the engine")
+        wait_until(lambda: answers(f"{url}/readyz"), 180, "the engine")
         yield url
 
 
@@ -86,7 +88,7 @@ async def browser() -> AsyncIterator[Browser]:
 async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     """One visitor. At the end no page may have had an error or broken the content policy."""
     made = await browser.new_context(viewport={"width": 1180, "height": 860})
-    made.set_default_timeout(30_000)
+    made.set_default_timeout(PATIENCE)
     watch = Watch()
     made.on("page", watch.over)
     yield made

@@ -31,7 +31,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, own_redis: str) -> Iterator
 def engine(shared: tuple[FakeEngine, str], monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """The shared engine; what a test changes of it is put back."""
     made = shared[0]
-    for name in ("pause", "wait_before_first", "refuse", "break_after_chunks", "aborted"):
+    for name in ("pause", "holds_after", "wait_before_first", "refuse", "break_after_chunks", "aborted"):
         monkeypatch.setattr(made, name, getattr(made, name))
     monkeypatch.setattr(made, "words", made.words)
     return made
@@ -133,7 +133,7 @@ async def test_a_comparison_stands_again_after_a_reload_with_its_choice(chat: Pa
 
 @pytest.mark.parametrize("how", ["button", "key"])
 async def test_a_reply_can_be_stopped_and_what_came_stays(chat: Page, engine: FakeEngine, how: str) -> None:
-    engine.pause = 1.0
+    engine.holds_after = 2  # its first word
     await say(chat, "hi")
     await expect(chat.locator(".reply .words")).to_contain_text("hello")
     if how == "button":

@@ -38,6 +38,7 @@ class FakeEngine:
         self.break_after_chunks: int | None = None
         self.wait_before_first = 0.0  # seconds
         self.pause = 0.0  # seconds between chunks
+        self.holds_after: int | None = None  # events, after which a chat waits until this is None; 0: before its head
         self.cut = 0  # bytes per write; 0: an event each
         self.aborted = 0  # chats whose client left before the end
         self.log_probability: dict[str, float] = {}  # model → what every token has; default -1
@@ -66,6 +67,7 @@ class FakeEngine:
             return web.Response()
         try:
             await asyncio.sleep(self.wait_before_first)
+            await self._held(0)
         except asyncio.CancelledError:
             self.aborted += 1
             raise
@@ -85,6 +87,11 @@ class FakeEngine:
             )
         return await self._stream(request, response_id, model, body)
 
+    async def _held(self, events: int) -> None:
+        """Wait while a chat of which so many events are told is to be held. Any thread may let it go."""
+        while self.holds_after is not None and events >= self.holds_after:
+            await asyncio.sleep(0.01)
+
     async def _stream(
         self, request: web.Request, response_id: str, model: str, body: dict[str, Any]
     ) -> web.StreamResponse:
@@ -92,6 +99,8 @@ class FakeEngine:
         await answer.prepare(request)
         try:
             for number, event in enumerate(self._events(response_id, model, body)):
+                if number:
+                    await self._held(number)
                 if (self.hangs or self.frozen) and number > 1:
                     await asyncio.sleep(60)
                 self.tokens += 1
@@ -256,9 +265,9 @@ def fake_engine_aside() -> Iterator[FakeEngine]:
     thread.start()
     made = fake_engine()
     try:
-        yield asyncio.run_coroutine_threadsafe(made.__aenter__(), loop).result(10)
+        yield asyncio.run_coroutine_threadsafe(made.__aenter__(), loop).result(60)
     finally:
-        asyncio.run_coroutine_threadsafe(made.__aexit__(None, None, None), loop).result(10)
+        asyncio.run_coroutine_threadsafe(made.__aexit__(None, None, None), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
