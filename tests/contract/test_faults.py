@@ -55,15 +55,15 @@ def test_a_frozen_server_is_unavailable_and_what_it_was_sent_is_logged_once_afte
     voted = vote("r1", "up", 2.0)
     said: list[Event] = [response("r1"), voted]
     with valkey_server(tmp_path) as (url, server):
-        log = RedisEventLog(connect(url, timeout_seconds=1.0))
+        log = RedisEventLog(connect(url, timeout_seconds=4.0))
         log.append([response("r0")])
         with frozen(server):
             began = time.monotonic()
             with pytest.raises(StoreUnavailable, match="Timeout"):
                 log.append(said)  # it lies in the socket, and is done when the server wakes
             waited = time.monotonic() - began
-        assert 1.0 <= waited < 1.0 * 2, "a silent server is asked once"
-        wait_until(lambda: connect(url).xlen(keys.EVENTS) == 3, 10, "what lay in the socket")
+        assert 4.0 <= waited < 4.0 * 2, "a silent server is asked once"
+        wait_until(lambda: connect(url).xlen(keys.EVENTS) == 3, 60, "what lay in the socket")
         assert [one.status for one in log.append(said)] == ["repeat", "repeat"]
         assert logged(url) == ["r0", "r1", voted.event_id]
         assert log.votes_total("heed") == 1
@@ -92,13 +92,13 @@ def test_a_server_that_cannot_save_refuses_and_takes_votes_again_when_it_can(tmp
         log.append([response("r1")])
         client.config_set("save", "3600 1")
         client.bgsave()
-        wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", 10, "the failure")
+        wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", 60, "the failure")
         with pytest.raises(StoreUnavailable, match="MISCONF"):
             log.append([vote("r1", "up", 2.0)])
         assert log.latest("r1", "s1") is None
         (tmp_path / "dump.rdb").rmdir()
         client.bgsave()
-        wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "ok", 10, "a dump")
+        wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "ok", 60, "a dump")
         assert [one.status for one in log.append([vote("r1", "up", 2.0)])] == ["new"]
 
 
@@ -114,7 +114,7 @@ def test_a_server_whose_disk_is_full_ends_and_has_all_it_acknowledged_when_there
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (room, room))
         with pytest.raises(StoreUnavailable):
             fill(log, acknowledged)
-        server.wait(20)
+        server.wait(120)
     with valkey_server(tmp_path) as (url, _):
         found = logged(url)
         assert 10 < len(acknowledged) < 1000

@@ -12,7 +12,7 @@ from tests.contract.making import adapter
 
 
 def run_out(registry: Registry, lease: str, token: int) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             registry.check(lease, token)
@@ -31,9 +31,9 @@ def test_one_holder_at_a_time(registry: Registry) -> None:
 
 
 def test_the_holder_renews_with_the_same_token(registry: Registry) -> None:
-    assert registry.acquire("train", "a", 0.2) == 1
+    assert registry.acquire("train", "a", 2.0) == 1
     assert registry.acquire("train", "a", 60) == 1
-    time.sleep(0.3)
+    time.sleep(2.1)
     registry.check("train", 1)
 
 

@@ -51,7 +51,7 @@ def test_a_server_killed_in_the_middle_of_writing_keeps_all_it_had_acknowledged(
     enough = threading.Event()
 
     def write(url: str) -> None:
-        log = RedisEventLog(connect(url, timeout_seconds=1.0))
+        log = RedisEventLog(connect(url, timeout_seconds=60.0))
         for n in itertools.count():
             try:
                 acknowledged.extend(
@@ -65,10 +65,10 @@ def test_a_server_killed_in_the_middle_of_writing_keeps_all_it_had_acknowledged(
     with valkey_server(tmp_path) as (url, child):
         writer = threading.Thread(target=write, args=(url,))
         writer.start()
-        assert enough.wait(30)
+        assert enough.wait(120)
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
-        writer.join(30)
+        writer.join(120)
     with valkey_server(tmp_path) as (url, _):
         found = [entry.event.event_id for entry in RedisEventLog(connect(url)).claim("w", 10**6)]
     assert len(found) == len(set(found))
@@ -317,7 +317,7 @@ def test_after_the_rewriting_no_file_of_the_server_has_the_name_or_the_text(tmp_
         assert log.backlog().events == 1
         assert found("a private text")  # the journal remembers
         assert log.rewrite()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not log.rewritten() or found(who):
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -355,13 +355,13 @@ async def test_every_change_is_heard_at_once_and_a_lost_server_is_noticed(tmp_pa
         await anext(heard)
         for number in range(3):
             registry.put_alias(AliasRecord(name=f"alias-{number}"))
-            await asyncio.wait_for(anext(heard), 1.0)
+            await asyncio.wait_for(anext(heard), 60.0)
         nothing = asyncio.ensure_future(anext(heard))
         registry.set_loop("heed", {"step": 1})
         await asyncio.sleep(0.2)
         assert not nothing.done()
         os.kill(child.pid, signal.SIGKILL)
         with pytest.raises(StoreUnavailable):
-            await asyncio.wait_for(nothing, 10.0)
+            await asyncio.wait_for(nothing, 60.0)
     with pytest.raises(StoreUnavailable):
         await anext(changes(url))

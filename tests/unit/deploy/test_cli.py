@@ -42,7 +42,7 @@ def heed(data: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess
         env={**os.environ, "HEED_DATA_DIR": str(data), **env},
         cwd=ROOT,
         check=False,
-        timeout=60,
+        timeout=180,
     )
 
 
@@ -108,7 +108,7 @@ def test_a_reader_that_leaves_early_is_no_error_worth_words(tmp_path: Path, comm
         env={**os.environ, "HEED_DATA_DIR": str(tmp_path)},
         cwd=ROOT,
         check=False,
-        timeout=60,
+        timeout=180,
     )
     os.close(writer)
     assert ran.returncode in {0, 1}  # 120 is Python's own, for what it could not write at its end

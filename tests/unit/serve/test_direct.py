@@ -270,10 +270,11 @@ async def test_a_slow_client_is_slow_until_it_reads_and_then_gets_everything() -
 
     async with serving(a=pours) as server:
         reader, writer = await server.connect(b"/a")
-        await until(lambda: waits)
-        stalled = written
-        await asyncio.sleep(0.1)
-        assert written == stalled < 16 * 2**20
+        stalled = 0
+        while not waits or written != stalled:  # until the kernel's buffers are full
+            stalled = written
+            await asyncio.sleep(0.2)
+        assert stalled < 16 * 2**20
         buffered = server.protocols[0].transport.get_write_buffer_size()
         assert buffered <= 3 * 65536
         assert len(await body_of(reader)) == 32 * 2**20
@@ -302,7 +303,7 @@ async def test_a_client_that_leaves_is_noticed_at_once(how: str) -> None:
             writer.write_eof()
         else:
             writer.close()
-        await asyncio.wait_for(left.wait(), 5)
+        await asyncio.wait_for(left.wait(), 60)
         assert seen == [True]
         writer.close()
 
@@ -323,7 +324,7 @@ async def test_what_is_being_answered_when_the_server_stops_comes_whole(count: i
         server.protocols[0].shutdown()
         stopped.set()
         assert [await body_of(reader) for _ in range(count)] == [b"onetwo"] * count
-        assert await asyncio.wait_for(reader.read(), 1) == b"", "the connection is not kept"
+        assert await asyncio.wait_for(reader.read(), 4) == b"", "the connection is not kept"
         writer.close()
 
 
@@ -332,7 +333,7 @@ async def test_a_client_that_leaves_while_another_request_waits_is_gone(how: str
     seen: list[bool] = []
 
     async def pours(direct: Direct) -> None:
-        for _ in range(100):  # watches nothing, as an export does
+        for _ in range(2000):  # watches nothing, as an export does
             if direct.gone:
                 break
             direct.write(b"x" * 1000)
@@ -365,15 +366,15 @@ async def test_who_is_refused_and_takes_nothing_is_not_waited_for_without_end(
             await asyncio.sleep(0.002)
         assert not direct.slow
         full.set()
-        await asyncio.wait_for(gone.wait(), 5)
+        await asyncio.wait_for(gone.wait(), 60)
         direct.watch()
 
     async with serving(past=True, a=pours) as server:
         _, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
         writer.write(b"POST /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
-        await asyncio.wait_for(full.wait(), 20)
+        await asyncio.wait_for(full.wait(), 60)
         writer.write(b"no chunk\r\n")
-        await asyncio.wait_for(gone.wait(), 3)
+        await asyncio.wait_for(gone.wait(), 60)
         writer.close()
 
 
@@ -392,9 +393,9 @@ async def test_a_slow_client_that_leaves_is_told_to_have_left_and_not_to_have_re
     async with serving(a=pours) as server:
         reader, writer = await server.connect(b"/a")
         await reader.readuntil(b"\r\n\r\n")
-        await asyncio.wait_for(slow.wait(), 5)
+        await asyncio.wait_for(slow.wait(), 60)
         writer.transport.abort()
-        await asyncio.wait_for(over.wait(), 5)
+        await asyncio.wait_for(over.wait(), 60)
         assert told == ["left"]
 
 
@@ -429,7 +430,7 @@ async def test_who_watches_no_more_is_told_nothing() -> None:
         reader, writer = await server.connect(b"/a")
         await reader.readuntil(b"\r\n\r\n")
         writer.close()
-        await asyncio.wait_for(gone.wait(), 5)
+        await asyncio.wait_for(gone.wait(), 60)
         assert told == []
 
 
@@ -456,7 +457,7 @@ async def test_of_two_pipelined_requests_the_first_learns_that_the_client_left()
         await reader.readuntil(b"\r\n\r\n")
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         writer.transport.abort()
-        await asyncio.wait_for(left.wait(), 5)
+        await asyncio.wait_for(left.wait(), 60)
         await asyncio.sleep(0.05)
         assert began == ["first"]
 

@@ -272,7 +272,7 @@ async def test_the_store_hears_of_a_new_key_at_once_and_no_more_of_one_that_rest
     sharing = asyncio.create_task(there.share())
     await asyncio.sleep(0.05)
     with there.chat(who, "s-1", 2):
-        for _ in range(200):
+        for _ in range(6000):
             await asyncio.sleep(0.01)
             if told:
                 break
@@ -304,7 +304,7 @@ async def test_the_store_hears_of_a_burst_before_its_turn() -> None:
     await asyncio.sleep(0.05)
     for _ in range(3):
         asked(there, who)
-    for _ in range(100):
+    for _ in range(6000):
         await asyncio.sleep(0.01)
         if "k-1:requests:60" in store._buckets:
             break

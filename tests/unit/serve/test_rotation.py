@@ -32,7 +32,7 @@ async def test_every_change_of_the_file_is_taken_and_old_ids_hold(tmp_path: Path
     task = asyncio.create_task(follow(path, known, taken.put_nowait, 0.01))
     for number in (2, 3):
         rotate(path, begin=0.0)
-        found = await asyncio.wait_for(taken.get(), 10)
+        found = await asyncio.wait_for(taken.get(), 60)
         assert len(found.keys) == number
         verify(found, out, "s-1", now=1000.0, life_seconds=10.0)
     assert taken.empty()

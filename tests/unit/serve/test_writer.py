@@ -70,7 +70,7 @@ def logged(log: Flaky) -> list[str]:
 
 
 def wait(ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not ready():
         assert time.monotonic() < deadline
         time.sleep(0.01)
