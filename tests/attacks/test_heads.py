@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from tests.attacks.serving import CANARY, GOOD, Answer, Served, least_seconds
+from tests.attacks.serving import CANARY, GOOD, Answer, Served, least_seconds, slowness
 
 DATA = json.dumps(GOOD).encode()
 ASK = b"POST /v1/chat/completions HTTP/1.1\r\n"
@@ -260,7 +260,7 @@ def test_quoted_cookies_cost_nothing(served: Served) -> None:
         for cookie in ('"' + "\\" * 60_000 + '"', "a;" * 30_000, "=" * 60_000):
             assert served.ask("GET", "/v1/me", headers=f"Cookie: heed_user={cookie}\r\n").status == 200
 
-    assert least_seconds(ask) < 1.0
+    assert least_seconds(ask) < slowness()
 
 
 def test_a_connection_that_says_nothing_holds_nobody_up(served: Served) -> None:

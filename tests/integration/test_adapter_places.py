@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import shutil
+import statistics
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -64,6 +65,7 @@ def settings(tmp_path: Path, valkey_url: str, fake: Counting, base: Path) -> dic
         "redis_url": valkey_url,
         "model": str(base),
         "adapter_slots": SLOTS,
+        "adapter_wait_seconds": 120,  # on a busy machine
     }
 
 
@@ -82,10 +84,12 @@ async def answered(up: Running, adapter: str) -> tuple[int, str]:
 async def test_every_adapter_answers_when_it_is_asked_for_whatever_the_number_of_places(
     up: Running, fake: Counting
 ) -> None:
-    began = time.monotonic()
+    took = []
     for name in [*NAMES, *NAMES[::-1]]:
+        began = time.monotonic()
         assert await answered(up, name) == (200, name)
-    assert (time.monotonic() - began) / 16 < 1.0
+        took.append(time.monotonic() - began)
+    assert statistics.median(took) < 1.0
     assert fake.most == PLACES
 
 
@@ -118,30 +122,32 @@ async def test_what_training_loads_for_its_rollouts_has_a_place_and_keeps_none_f
 
 
 async def test_what_streams_is_not_unloaded_and_who_asks_then_is_told_to_come_again(
-    settings: dict[str, Any], fake: Counting
+    up: Running, fake: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running(**settings, adapter_wait_seconds=0.5) as up:
-        await until(lambda: len(up.gateway.pool.engines[0].ready) == PLACES)
-        fake.pause = 0.4
-        body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
-        streams = []
-        for name in sorted(fake.adapters):
-            asked = up.http.post(f"{up.url}/v1/chat/completions", json={**body, "model": f"heed:{name}"})
-            streams.append(await asked)
-            await streams[-1].content.readany()
-        before = set(fake.adapters)
+    fake.holds_after = 2
+    body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
+    streams = []
+    for name in sorted(fake.adapters):
+        asked = up.http.post(f"{up.url}/v1/chat/completions", json={**body, "model": f"heed:{name}"})
+        streams.append(await asked)
+        await streams[-1].content.readany()
+    before = set(fake.adapters)
+    with monkeypatch.context() as hasty:
+        hasty.setattr(up.gateway.keeper, "_settings", waiting_at_most(up, 0.5))
         status, told, headers = await up.chat(model=f"heed:{NAMES[0]}")
-        assert (status, told["error"]["code"]) == (503, "adapter_not_ready")
-        assert int(headers["Retry-After"]) >= 1
-        assert set(fake.adapters) == before
-        for stream in streams:
-            assert (await stream.text()).endswith("[DONE]\n\n")
-        fake.pause = 0.0
-        await asyncio.sleep(0.2)
-        assert await answered(up, NAMES[0]) == (200, NAMES[0])
+    assert (status, told["error"]["code"]) == (503, "adapter_not_ready")
+    assert int(headers["Retry-After"]) >= 1
+    assert set(fake.adapters) == before
+    fake.holds_after = None
+    for stream in streams:
+        assert (await stream.text()).endswith("[DONE]\n\n")
+    assert await answered(up, NAMES[0]) == (200, NAMES[0])
 
 
-async def test_an_experiment_of_more_arms_than_places_shows_each_arm_to_its_subjects(up: Running) -> None:
+async def test_an_experiment_of_more_arms_than_places_shows_each_arm_to_its_subjects(
+    up: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapters, "ARM_WAIT_SECONDS", 120.0)
     arms = tuple(Arm(name=f"arm-{name[2:8]}", adapter=name, share=1 / len(NAMES)) for name in NAMES)
     record = ExperimentRecord(name="e", alias="heed", arms=arms, salt="x")
     up.gateway.registry.put_experiment(record)
@@ -163,6 +169,8 @@ async def test_two_gateways_that_share_an_engine_do_not_fight_over_its_places(
         for name in NAMES:
             told = await asyncio.gather(answered(one, name), answered(other, name))
             assert told == [(200, name)] * 2
+        for up in (one, other):
+            await until(lambda up=up: len(up.gateway.pool.engines[0].ready) == PLACES)
         loads = len(fake.loads)
         await asyncio.sleep(2.5)
         assert len(fake.loads) == loads
@@ -242,7 +250,7 @@ async def test_a_folder_that_vanishes_takes_its_name_off_the_engines_at_once(
 ) -> None:
     assert NAMES[-1] in fake.adapters
     shutil.rmtree(up.gateway.settings.adapters_dir / NAMES[-1])
-    await until(lambda: NAMES[-1] not in fake.adapters, 4.0)
+    await until(lambda: NAMES[-1] not in fake.adapters)
     assert NAMES[-1] not in up.gateway.pool.engines[0].ready
 
 

@@ -105,18 +105,18 @@ async def test_the_alias_says_how_many_raters_see_a_prompt_and_for_how_long_it_w
     up: Running, queue: RedisRatingQueue
 ) -> None:
     queue.fill("heed", [item("Name a bird.")], 2)
-    terms = {"thresholds": {"annotation_overlap": 1, "annotation_seconds": 0.5}}
-    assert (await up.call("PATCH", "/v1/aliases/heed", terms))[0] == 200
-    await asyncio.sleep(0.2)  # every gateway has read it
+    terms = {"annotation_overlap": 1, "annotation_seconds": 3.0}
+    assert (await up.call("PATCH", "/v1/aliases/heed", {"thresholds": terms}))[0] == 200
+    await until(lambda: up.gateway.table.alias("heed").thresholds == terms)
     assert (await following(up, "ann"))[0] == 200
     assert (await following(up, "bob"))[0] == 404
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(3.0)
     assert (await following(up, "ann"))[0] == 404
     status, task = await following(up, "bob")
     assert status == 200
     said = {"comparison_id": task["comparison_id"], "preferred": "tie", "user": "bob"}
     assert (await up.call("POST", "/v1/comparisons", said))[0] == 201
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(3.1)
     assert (await following(up, "eve"))[0] == 404
 
 

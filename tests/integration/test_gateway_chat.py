@@ -17,10 +17,7 @@ from tests.unit.serve.running import Running, running, until
 async def events_of(up: Running, count: int = 1) -> list[Response]:
     """The first ``count`` Response events, once they are logged."""
     log = up.gateway.log
-    for _ in range(200):
-        if log.backlog().events >= count:
-            break
-        await asyncio.sleep(0.02)
+    await until(lambda: log.backlog().events >= count)
     entries = log.claim("test", 100)
     return [entry.event for entry in entries if isinstance(entry.event, Response)]
 
@@ -153,7 +150,7 @@ async def test_a_stream_that_breaks_ends_with_an_error_and_no_done(up: Running, 
 
 
 async def test_the_engine_stops_when_the_client_leaves(up: Running, fake: FakeEngine) -> None:
-    fake.pause = 0.2
+    fake.holds_after = 2
     body = {"model": "heed", "messages": [{"role": "user", "content": "hi"}], "stream": True}
     answer = await up.http.post(f"{up.url}/v1/chat/completions", json=body)
     await answer.content.readany()

@@ -16,6 +16,7 @@ import redis
 
 from feedback.events import Response
 from serve import asking, engine_client, engines
+from serve.breaker import Breaker
 from tests.unit.serve.fake_engine import PROMPT_TOKENS, FakeEngine, fake_engine
 from tests.unit.serve.running import Running, running, until
 
@@ -201,7 +202,7 @@ async def test_a_drained_engine_gets_no_new_chats_and_ends_those_it_has(two: Two
 async def test_the_streams_of_an_engine_that_hangs_go_on_elsewhere(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_client, "CONTROL", aiohttp.ClientTimeout(total=0.2))
+    monkeypatch.setattr(engine_client, "CONTROL", aiohttp.ClientTimeout(total=1.0))
     monkeypatch.setattr(engines, "SILENT_SECONDS", 0.3)
     two.first.hangs = True
     events, done = await two.stream()
@@ -213,7 +214,7 @@ async def test_the_streams_of_an_engine_that_hangs_go_on_elsewhere(
 async def test_the_streams_of_an_engine_whose_core_hangs_go_on_elsewhere_until_it_answers_again(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_client, "CONTROL", aiohttp.ClientTimeout(total=0.2))
+    monkeypatch.setattr(engine_client, "CONTROL", aiohttp.ClientTimeout(total=1.0))
     monkeypatch.setattr(engines, "SILENT_SECONDS", 0.3)
     hung = next(one for one in two.up.gateway.pool.engines if one.client.url == two.first.url)
     hung.pulse.patience = 0.4
@@ -234,20 +235,25 @@ async def test_the_streams_of_an_engine_whose_core_hangs_go_on_elsewhere_until_i
 
 async def test_a_slow_engine_whose_counts_move_is_left_in_peace(two: Two) -> None:
     hung = next(one for one in two.up.gateway.pool.engines if one.client.url == two.first.url)
-    hung.pulse.patience = 0.4
-    two.first.pause = 0.7  # between words
+    hung.pulse.patience = 2.0
+    two.first.holds_after = 3
     stream = asyncio.create_task(two.stream())
     await until(lambda: two.first.bodies)
-    while not stream.done():
+    began = time.monotonic()
+    while time.monotonic() - began < 2.5 * hung.pulse.patience:
         two.first.tokens += 1  # whose text is held back
         await asyncio.sleep(0.05)
+    two.first.holds_after = None
     events, done = await stream
     assert done
     assert text_of(events) == WHOLE
     assert not two.second.asked_to_go_on
 
 
-async def test_an_engine_that_fails_what_another_can_answer_is_left_alone(two: Two) -> None:
+async def test_an_engine_that_fails_what_another_can_answer_is_left_alone(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Breaker, "_pause", lambda _: 300.0)
     two.first.refuse = (500, "something broke")
     for _ in range(3):
         assert (await two.up.chat())[0] == 200

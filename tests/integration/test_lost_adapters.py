@@ -45,7 +45,13 @@ async def two(tmp_path: Path, store: redis.Redis, valkey_url: str, base: Path) -
     async with (
         fake_engine() as one,
         fake_engine() as other,
-        running(tmp_path / "data", engines=[one.url, other.url], redis_url=valkey_url, model=str(base)) as up,
+        running(
+            tmp_path / "data",
+            engines=[one.url, other.url],
+            redis_url=valkey_url,
+            model=str(base),
+            adapter_wait_seconds=120,
+        ) as up,
     ):
         one.log_probability = other.log_probability = {ADAPTER: -0.5}
         adapter_folder(up.gateway.settings.adapters_dir, ADAPTER, base)
@@ -84,5 +90,5 @@ async def test_with_no_engine_left_that_could_load_it_the_answer_comes_at_once(t
     two.fakes[0].healthy = False
     await until(lambda: not two.engine(0).up)
     two.fakes[1].break_before_first = True
-    status, _, _ = await asyncio.wait_for(two.served_by(), 3)
+    status, _, _ = await asyncio.wait_for(two.served_by(), 60)
     assert status == 502

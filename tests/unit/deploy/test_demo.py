@@ -96,7 +96,7 @@ def test_waiting_for_a_round_ends_after_its_time(monkeypatch: pytest.MonkeyPatch
     shown: list[Mapping[str, Any]] = []
     client = answering(monkeypatch, {"step": "ppo"})
     with pytest.raises(DeployError, match="has not ended"):
-        wait_for_round(client, "heed", 0.0, 0.05, shown.append)
+        wait_for_round(client, "heed", 0.0, 1.0, shown.append)
     assert shown[0] == {"step": "ppo"}
 
 

@@ -109,9 +109,9 @@ async def test_a_crowd_without_noise_votes_as_its_preference_says(gateway: tuple
 
 async def test_noise_turns_about_that_share_of_the_verdicts_round(gateway: tuple[Gateway, str]) -> None:
     made, url = gateway
-    await Crowd(CrowdSettings(url=url, votes=300, users=10, seed=1, noise=0.2, compare_share=1.0)).run()
+    await Crowd(CrowdSettings(url=url, votes=1000, users=10, seed=1, noise=0.2, compare_share=1.0)).run()
     turned = sum(preferred == 0 for preferred in made.preferred.values())
-    assert 35 < turned < 90
+    assert 117 < turned < 300  # who is next is a matter of time: six standard deviations and more
 
 
 async def test_failed_requests_are_counted_and_all_votes_still_given(

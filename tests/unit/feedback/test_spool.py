@@ -260,7 +260,7 @@ def test_a_disk_with_room_for_a_part_of_an_event_keeps_none_of_it(tmp_path: Path
         text=True,
         check=False,
         cwd=ROOT,
-        timeout=60,
+        timeout=180,
     )
     assert said.stdout.split() == ["refused", str(room - 100)], said.stderr
     spool.append([response("r3")])

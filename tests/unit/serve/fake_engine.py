@@ -38,7 +38,9 @@ class FakeEngine:
         self.break_after_chunks: int | None = None
         self.wait_before_first = 0.0  # seconds
         self.pause = 0.0  # seconds between chunks
-        self.holds_after: int | None = None  # events, after which a chat waits until this is None; 0: before its head
+        self.holds_after: int | None = (
+            None  # events, after which a chat waits until this is None; 0: before its head
+        )
         self.cut = 0  # bytes per write; 0: an event each
         self.aborted = 0  # chats whose client left before the end
         self.log_probability: dict[str, float] = {}  # model → what every token has; default -1

@@ -13,6 +13,7 @@ from feedback.memory import MemoryRegistry
 from feedback.protocols import AliasRecord, KeyRecord
 from serve.routing import RouteTable
 from serve.snapshot import Snapshot
+from tests.unit.serve.running import until
 
 
 class Flaky(MemoryRegistry):
@@ -107,14 +108,13 @@ async def test_an_announced_change_is_seen_at_once_and_a_lost_channel_is_asked_f
         raise StoreUnavailable("the channel broke")
 
     listening = asyncio.create_task(snapshot.listen(changes, 0.01))
-    await asyncio.sleep(0.1)
+    await until(lambda: snapshot.store_up)  # what is announced first is read
     registry.put_alias(AliasRecord(name="support"))
     await asyncio.sleep(0.1)
     assert "support" not in snapshot.table.aliases
     announced.set()
-    await asyncio.sleep(0.1)
-    assert "support" in snapshot.table.aliases
-    assert began > 1
+    await until(lambda: "support" in snapshot.table.aliases)
+    await until(lambda: began > 1)
     listening.cancel()
 
 

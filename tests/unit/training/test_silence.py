@@ -59,9 +59,9 @@ def test_a_word_that_cannot_be_told_does_not_keep_the_process(now: list[float]) 
 
 
 def beaten(registry: MemoryRegistry, silence: Silence, until: Callable[[], bool]) -> bool:
-    """Hold a lease of 30 ms until something is true; whether it became so within ten seconds."""
+    """Hold a lease of 30 ms until something is true; whether it became so within a minute."""
     with heartbeat(registry, "round:heed", "me", 0.03, silence):
-        deadline = time.perf_counter() + 10
+        deadline = time.perf_counter() + 60
         while not until() and time.perf_counter() < deadline:
             time.sleep(0.005)
         return until()
@@ -97,7 +97,7 @@ def test_a_process_whose_main_thread_hangs_is_ended_from_its_heartbeat() -> None
         "    time.sleep(600)\n"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False
     )
     assert run.returncode == EXIT
     assert "no sign of work" in run.stderr
