@@ -89,7 +89,7 @@ def fill(redis_url: str) -> None:
 
 
 async def test_the_loop_page_shows_the_votes_that_wait_and_the_running_step(
-    page: Page, url: str, tmp_path: Path
+    page: Page, url: str, own_redis: str, tmp_path: Path
 ) -> None:
     await page.goto(f"{url}/loop")
     await expect(page.locator(".stage.votes")).to_contain_text("3 waiting")
@@ -101,6 +101,8 @@ async def test_the_loop_page_shows_the_votes_that_wait_and_the_running_step(
     await expect(page.locator("#tiles")).to_contain_text("1 min 34 s")
     await expect(page.locator("#rounds")).to_contain_text("Wins too little.")
     await expect(page.locator("#rounds")).to_contain_text("It did not pass the gate; users never see it.")
+    ticked = {"consider": {"last_success": time.time(), "seconds": 0.1}}
+    RedisRegistry(connect(own_redis)).set_loop("_workers", ticked)
     await expect(page.locator("#workers")).to_contain_text("consider: just now")
     await page.screenshot(path=tmp_path / "loop.png", full_page=True)
 
@@ -135,7 +137,8 @@ async def test_the_canaries_of_the_gate_and_of_what_is_live_are_shown_with_their
     await expect(live).to_contain_text("in good order")
     await expect(live).to_contain_text("In good order in 128 replies.")
     await expect(live.get_by_role("row").nth(1)).to_have_text("refusals2 %1 %+10 %")
-    clock = await page.evaluate("new Date().toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })")
+    shown = "at => new Date(1000 * at).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })"
+    clock = await page.evaluate(shown, sound["time"])
     await expect(live).to_contain_text(f"a-000002live, looked at {clock}")
     what = "asking_back in 100% of 128 replies, the base in 8%: rolled back to the base"
     broken = {**sound, "broken": ["asking_back"], "what": what}

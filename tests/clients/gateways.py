@@ -15,7 +15,7 @@ from serve.auth import digest_of
 from tests.servers import gateway_server
 
 KEY = "hk-of-the-clients"
-HASTY = {"HEED_SUBJECT_RATE": "1", "HEED_SUBJECT_BURST": "1"}
+HASTY = {"HEED_SUBJECT_RATE": "0.2", "HEED_SUBJECT_BURST": "1"}  # slower than any reply of one token
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tests.servers import ROOT, answers, free_port, process, wait_until
 HEED = [sys.executable, "-m", "deploy.cli"]
 
 
-def heed(data: Path, *arguments: str, seconds: float = 400.0) -> subprocess.CompletedProcess[str]:
+def heed(data: Path, *arguments: str, seconds: float = 1200.0) -> subprocess.CompletedProcess[str]:
     """Run one command of the command line against the running Heed."""
     env = {**os.environ, "HEED_DATA_DIR": str(data)}
     return subprocess.run(
@@ -24,15 +24,15 @@ def heed(data: Path, *arguments: str, seconds: float = 400.0) -> subprocess.Comp
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(1300)
+@pytest.mark.timeout(3000)
 def test_votes_become_a_live_adapter_with_no_failed_request(tmp_path: Path) -> None:
     data, port = tmp_path / "data", free_port()
     url = f"http://127.0.0.1:{port}"
     env = {"HEED_DATA_DIR": str(data), "HEED_REVIEW_STAGE_SECONDS": "3"}
     log = tmp_path / "up.log"
     with process([*HEED, "up", "--port", str(port)], log, env):
-        wait_until(lambda: answers(f"{url}/healthz"), 30, "the gateway", log)
-        wait_until(lambda: answers(f"{url}/readyz"), 240, "the engine", log)
+        wait_until(lambda: answers(f"{url}/healthz"), 180, "the gateway", log)
+        wait_until(lambda: answers(f"{url}/readyz"), 420, "the engine", log)
         figures_file = tmp_path / "simulate.json"
         crowd = ("--users", "8", "--votes", "400", "--preference", "polite_helpful", "--noise", "0.1")
         ran = heed(data, "simulate", *crowd, "--seed", "1", "--json", str(figures_file))
@@ -41,7 +41,7 @@ def test_votes_become_a_live_adapter_with_no_failed_request(tmp_path: Path) -> N
         assert figures["failed_requests"] == 0
         assert figures["votes"] == 400
         wait_until(
-            lambda: live_adapter(data) is not None, 700, "a live adapter", data / "logs" / "worker.log"
+            lambda: live_adapter(data) is not None, 1200, "a live adapter", data / "logs" / "worker.log"
         )
         shown = heed(data, "adapters", "show", live_adapter(data) or "")
         assert shown.returncode == 0
@@ -61,7 +61,7 @@ def test_votes_become_a_live_adapter_with_no_failed_request(tmp_path: Path) -> N
 
 def live_adapter(data: Path) -> str | None:
     """The id of the live adapter, None while it is the base."""
-    ran = heed(data, "status", "--json", seconds=30)
+    ran = heed(data, "status", "--json", seconds=180)
     live = json.loads(ran.stdout)["live"] if ran.returncode == 0 else None
     if isinstance(live, dict):
         live = live.get("heed")

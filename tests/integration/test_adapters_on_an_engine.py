@@ -18,6 +18,7 @@ import redis
 from serve import engine_client
 from serve.engine_client import EngineClient
 from serve.errors import EngineUnreachable
+from serve.pulse import Counts
 from tests.adapters import random_adapter
 from tests.servers import MortalEngine
 from tests.unit.serve.running import Running, running, until
@@ -59,7 +60,7 @@ async def up(
         import_dirs=str(made[0].parent),
         adapter_slots=SLOTS,
     ) as gateway:
-        await until(lambda: gateway.gateway.pool.any_up, 20)
+        await until(lambda: gateway.gateway.pool.any_up, 120)
         yield gateway
 
 
@@ -67,7 +68,7 @@ async def take_in(up: Running, folder: Path) -> str:
     """Import a folder; its id once it is ready."""
     status, body = await up.call("POST", "/v1/adapters", {"path": str(folder)})
     assert status == 201, body
-    await until(lambda: body["id"] in up.gateway.pool.engines[0].ready, 30)
+    await until(lambda: body["id"] in up.gateway.pool.engines[0].ready, 180)
     return str(body["id"])
 
 
@@ -114,9 +115,9 @@ async def brought_back(
     """Start the engine again. Seconds from healthy to all adapters ready; the first reply it gives."""
     engine.start()
     first = asyncio.create_task(first_reply(up))
-    await until(lambda: engine.healthy, 240)
+    await until(lambda: engine.healthy, 420)
     healthy = time.monotonic()
-    await until(lambda: adapters <= up.gateway.pool.engines[0].ready, 30)
+    await until(lambda: adapters <= up.gateway.pool.engines[0].ready, 180)
     return time.monotonic() - healthy, await first
 
 
@@ -151,6 +152,17 @@ async def test_replies_after_swaps_are_those_of_a_cold_engine_and_a_restart_lose
     assert in_place not in cold.values()
 
 
+async def last_counts(client: EngineClient) -> Counts:
+    """Once what was on its way has come: they have stood for a second."""
+    counts, since = await client.counts(), time.monotonic()
+    async with asyncio.timeout(60):
+        while time.monotonic() - since < 1.0:
+            await asyncio.sleep(0.1)
+            if (told := await client.counts()) != counts:
+                counts, since = told, time.monotonic()
+    return counts
+
+
 async def test_a_core_that_hangs_is_known_by_its_counts_and_not_by_its_health(
     engine: MortalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,8 +180,7 @@ async def test_a_core_that_hangs_is_known_by_its_counts_and_not_by_its_health(
             await asyncio.sleep(0.02)
         engine.hang()
         try:
-            await asyncio.sleep(0.5)  # what was on its way comes
-            still = await client.counts()
+            still = await last_counts(client)
             assert len(still) >= 5
             await asyncio.sleep(0.5)
             assert await client.counts() == still
@@ -202,13 +213,13 @@ async def test_the_engine_lives_though_more_adapters_are_asked_for_than_it_holds
         shutil.rmtree(adapters / adapter)
         status, body, _ = await up.chat(model=f"heed:{adapter}", max_tokens=4)
         assert status == 200 or body["error"]["code"] in {"adapter_not_ready", "model_not_found"}, body
-    await until(lambda: not up.gateway.pool.engines[0].loaded.keys() & set(ids), 10)
+    await until(lambda: not up.gateway.pool.engines[0].loaded.keys() & set(ids), 120)
     status, _, headers = await up.chat(max_tokens=4, headers={"Heed-Debug": "1"})
     assert (status, headers["Heed-Adapter"]) == (200, "base")
     assert engine.alive
 
     await naively(engine.url, made)
-    await until(lambda: not engine.healthy)  # so the same, done without a gateway, does kill it
+    await until(lambda: not engine.healthy, 180)  # so the same, done without a gateway, does kill it
 
 
 async def naively(url: str, made: list[Path]) -> None:
@@ -220,5 +231,8 @@ async def naively(url: str, made: list[Path]) -> None:
                 assert answer.status == 200, await answer.text()
         shutil.rmtree(made[0])
         asked = {"model": "naive-0", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
-        async with session.post(f"{url}/v1/chat/completions", json=asked) as answer:
-            assert answer.status == 500
+        with contextlib.suppress(
+            aiohttp.ClientConnectionError
+        ):  # its front end may be gone before it says so
+            async with session.post(f"{url}/v1/chat/completions", json=asked) as answer:
+                assert answer.status == 500

@@ -44,7 +44,7 @@ async def take_in(up: Running, folder: Path) -> str:
     """Import a folder; its id once it is ready."""
     status, body = await up.call("POST", "/v1/adapters", {"path": str(folder)})
     assert status == 201, body
-    await until(lambda: body["id"] in up.gateway.pool.engines[0].ready, 30)
+    await until(lambda: body["id"] in up.gateway.pool.engines[0].ready, 180)
     return str(body["id"])
 
 
@@ -107,12 +107,16 @@ async def test_an_imported_adapter_is_promoted_and_rolled_back_under_load(
     alone = {one: await greedy(up, f"heed:{one}") for one in ("base", first, second)}
     assert len(set(alone.values())) == 3
     replies: list[tuple[int, str]] = []
-    stop = False
+    newest: list[str] = []  # of chats that began after the last promotion was heard of
+    heard = stop = False
 
     async def client() -> None:
         while not stop:
+            begun = heard
             status, body, _ = await up.chat(messages=QUESTION, temperature=0, max_tokens=32)
             replies.append((status, body["choices"][0]["message"]["content"]))
+            if begun:
+                newest.append(replies[-1][1])
 
     clients = [asyncio.create_task(client()) for _ in range(3)]
     for step in (
@@ -125,12 +129,14 @@ async def test_an_imported_adapter_is_promoted_and_rolled_back_under_load(
         status, alias = await up.call("POST", f"/v1/{step}")
         assert status == 200, alias
     assert alias["live"] == first
-    await asyncio.sleep(0.4)
+    await until(lambda: up.gateway.table.aliases["heed"].live == first)
+    heard = True
+    await until(lambda: len(newest) >= 3, 180)
     stop = True
     await asyncio.gather(*clients)
     assert {status for status, _ in replies} == {200}
     assert {text for _, text in replies} <= set(alone.values())
-    assert replies[-1][1] == alone[first]
+    assert set(newest) == {alone[first]}
     status, shown = await up.call("GET", f"/v1/adapters/{second}")
     assert shown["state"] == "rejected"
     await until(lambda: second not in up.gateway.pool.engines[0].loaded)

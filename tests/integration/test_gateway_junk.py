@@ -116,7 +116,7 @@ async def spoken(up: Running, data: bytes, *, finish: bool = False) -> bytes:
     writer.write(data)
     if finish:
         writer.write_eof()
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     return answer
 

@@ -28,7 +28,7 @@ def heed(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "HEED_DATA_DIR": str(data)}
     command = [*HEED, *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, env=env, cwd=ROOT, check=False, timeout=120
+        command, capture_output=True, text=True, env=env, cwd=ROOT, check=False, timeout=300
     )
 
 
@@ -39,8 +39,8 @@ def up(data: Path, *more: str) -> Iterator[tuple[subprocess.Popen[bytes], str, P
     with process(
         [*HEED, "up", "--port", str(port), *NO_ENGINE, *more], log, {"HEED_DATA_DIR": str(data)}
     ) as supervisor:
-        wait_until(lambda: answers(f"{url}/healthz"), 60, "the gateway", log)
-        wait_until(lambda: all(e.state == "ready" for e in processes(data)), 60, "all parts", log)
+        wait_until(lambda: answers(f"{url}/healthz"), 180, "the gateway", log)
+        wait_until(lambda: all(e.state == "ready" for e in processes(data)), 180, "all parts", log)
         yield supervisor, url, log
 
 
@@ -70,7 +70,7 @@ def test_a_stop_signal_ends_every_process(data: Path, number: int) -> None:
         started = pids(data)
         assert set(started) == {"gateway", "redis"}
         supervisor.send_signal(number)
-        assert supervisor.wait(60) == 0, log.read_text()
+        assert supervisor.wait(180) == 0, log.read_text()
         assert not any(alive(pid) for pid in started.values())
         assert not answers(f"{url}/healthz")
         assert not (data / "run" / "state.json").exists()
@@ -80,10 +80,10 @@ def test_closing_the_terminal_stops_all_although_nothing_can_be_shown(data: Path
     url, log = f"http://127.0.0.1:{(port := free_port())}", tmp_path / "up.log"
     env = {**os.environ, "HEED_DATA_DIR": str(data), "TERM": "xterm"}
     with terminal([*HEED, "up", "--port", str(port), *NO_ENGINE], ROOT, env, log) as window:
-        wait_until(lambda: answers(f"{url}/healthz"), 60, "the gateway", log)
+        wait_until(lambda: answers(f"{url}/healthz"), 180, "the gateway", log)
         assert len(belonging_to(data)) == 3
         window.hang_up()
-        assert window.process.wait(60) == 0
+        assert window.process.wait(180) == 0
         assert belonging_to(data) == set()
     assert not (data / "run" / "state.json").exists()
 
@@ -98,9 +98,9 @@ def test_a_pipe_that_nobody_reads_any_more_ends_nothing_and_the_stop_is_clean(da
     try:
         assert os.read(reader, 4)  # the address is told
         os.close(reader)
-        wait_until(lambda: answers(f"{url}/healthz"), 60, "the gateway")
+        wait_until(lambda: answers(f"{url}/healthz"), 180, "the gateway")
         supervisor.send_signal(signal.SIGTERM)
-        assert supervisor.wait(60) == 0
+        assert supervisor.wait(180) == 0
         assert belonging_to(data) == set()
     finally:
         stop_group(supervisor)
@@ -120,7 +120,7 @@ def test_a_killed_supervisor_takes_its_processes_along_and_the_next_start_works(
         started = pids(data)
         supervisor.kill()
         supervisor.wait()
-        wait_until(lambda: not any(alive(pid) for pid in started.values()), 60, "the end of all", log)
+        wait_until(lambda: not any(alive(pid) for pid in started.values()), 180, "the end of all", log)
     with up(data):
         assert set(pids(data)) == {"gateway", "redis"}
 
@@ -135,10 +135,10 @@ def test_killed_processes_come_back_and_what_was_stored_is_still_there(data: Pat
         def back() -> bool:
             return all(e.restarts == 1 and e.state == "ready" for e in processes(data))
 
-        wait_until(back, 60, "both parts again", log)
+        wait_until(back, 180, "both parts again", log)
         assert pids(data).keys() == before.keys()
         assert set(pids(data).values()).isdisjoint(before.values())
-        wait_until(lambda: "support" in heed(data, "aliases", "list").stdout, 30, "the alias", log)
+        wait_until(lambda: "support" in heed(data, "aliases", "list").stdout, 180, "the alias", log)
         assert answers(f"{url}/healthz")
 
 
@@ -200,14 +200,14 @@ def test_secrets_stand_in_no_argument_list_and_no_log(data: Path) -> None:
 def test_a_key_that_was_made_opens_and_one_that_was_revoked_does_not(data: Path) -> None:
     with up(data) as (_, url, log):
         first, second = (heed(data, "keys", "create", "--scope", "admin").stdout.split() for _ in range(2))
-        wait_until(lambda: not answers(f"{url}/v1/aliases"), 15, "the need for a key", log)
+        wait_until(lambda: not answers(f"{url}/v1/aliases"), 120, "the need for a key", log)
         opens, stays = ({"Authorization": f"Bearer {made[-1]}"} for made in (first, second))
-        wait_until(lambda: answers(f"{url}/v1/aliases", opens), 15, "the first key", log)
+        wait_until(lambda: answers(f"{url}/v1/aliases", opens), 120, "the first key", log)
         listed = heed(data, "keys", "list").stdout
         assert first[0] in listed
         assert first[-1] not in listed
         assert heed(data, "keys", "revoke", first[0]).returncode == 0
-        wait_until(lambda: not answers(f"{url}/v1/aliases", opens), 15, "the end of the key", log)
+        wait_until(lambda: not answers(f"{url}/v1/aliases", opens), 120, "the end of the key", log)
         assert answers(f"{url}/v1/aliases", stays)
 
 

@@ -23,7 +23,7 @@ def test_an_adapter_is_imported_tried_promoted_and_rolled_back_by_hand(
     def heed(*arguments: str) -> str:
         command = [*HEED, *arguments]
         ran = subprocess.run(
-            command, capture_output=True, text=True, env=env, cwd=ROOT, check=False, timeout=120
+            command, capture_output=True, text=True, env=env, cwd=ROOT, check=False, timeout=300
         )
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
@@ -31,13 +31,13 @@ def test_an_adapter_is_imported_tried_promoted_and_rolled_back_by_hand(
     folder = random_adapter(tmp_path / "made", seed=1)
     up = [*HEED, "up", "--port", str(port), "--engine-url", engine_url, "--no-worker"]
     with process(up, log, {"HEED_DATA_DIR": str(data)}):
-        wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 60, "the gateway", log)
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 180, "the gateway", log)
         made = json.loads(heed("adapters", "import", str(folder), "--json"))["id"]
         assert not list(data.glob("import-*"))
         assert made in heed("adapters", "list")
         wait_until(
             lambda: json.loads(heed("adapters", "show", made, "--json"))["engines_ready"] != [],
-            60,
+            180,
             "the proof",
             log,
         )

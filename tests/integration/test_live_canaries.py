@@ -47,11 +47,11 @@ class Heed:
         body = {"model": "heed", "messages": ask(prompt), "user": "eve"}
         headers = {"Content-Type": "application/json", "Heed-Debug": "1"}
         asked = urllib.request.Request(f"{self.url}/v1/chat/completions", json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(asked, timeout=30) as reply:
+        with urllib.request.urlopen(asked, timeout=120) as reply:
             return str(reply.headers["Heed-Adapter"])
 
     def get(self, path: str) -> str:
-        with urllib.request.urlopen(self.url + path, timeout=30) as reply:
+        with urllib.request.urlopen(self.url + path, timeout=120) as reply:
             return str(reply.read().decode())
 
     def make_live(self, name: str) -> AdapterRecord:

@@ -38,7 +38,7 @@ async def test_votes_spooled_while_the_store_is_away_arrive_when_it_is_back(
         assert (status, body["status"]) == (202, "spooled")
         with valkey_server(tmp_path / "valkey", port) as (url, _):
             log = RedisEventLog(connect(url))
-            await until(lambda: log.backlog().events == 2, 15)
+            await until(lambda: log.backlog().events == 2, 120)
             kinds = [type(entry.event).__name__ for entry in log.claim("test", 10)]
             assert kinds == ["Response", "Vote"]
             await until(lambda: not up.gateway.writer.away)
@@ -62,7 +62,7 @@ async def test_votes_on_a_frozen_store_are_spooled_and_logged_once_when_it_wakes
                 os.kill(server.pid, signal.SIGCONT)
             statuses = {status for status, _ in (first, changed, *others)}
             assert statuses == {202}
-            await until(lambda: not up.gateway.writer.away, 20)
+            await until(lambda: not up.gateway.writer.away, 120)
             assert (await say(up, ids[-1]))[0] == 201
             log = RedisEventLog(connect(url))
             votes = [entry.event for entry in log.claim("w", 1000) if isinstance(entry.event, Vote)]
@@ -99,7 +99,7 @@ async def test_a_disk_that_is_full_refuses_votes_only_while_the_store_is_away(
             monkeypatch.undo()
             assert (await say(up, ids[1]))[0] == 202
         with valkey_server(tmp_path / "valkey", port) as (url, _):
-            await until(lambda: not up.gateway.writer.away, 15)
+            await until(lambda: not up.gateway.writer.away, 120)
             assert (await say(up, ids[2]))[0] == 201
             log = RedisEventLog(connect(url))
             votes = [entry.event for entry in log.claim("w", 100) if isinstance(entry.event, Vote)]
@@ -119,7 +119,7 @@ async def test_no_vote_asks_the_store_for_its_alias_and_gets_it_with_the_writing
         monkeypatch.setattr(up.gateway.log, "response", asked.append)
         assert (await say(up, ids[1]))[0] == 202
         with valkey_server(tmp_path / "valkey", port) as (url, _):
-            await until(lambda: not up.gateway.writer.away, 15)
+            await until(lambda: not up.gateway.writer.away, 120)
             assert (await say(up, ids[1], "down"))[0] == 200
             assert (await up.call("DELETE", f"/v1/feedback/{ids[1]}"))[0] == 200
             votes = [e.event for e in RedisEventLog(connect(url)).claim("w", 9) if isinstance(e.event, Vote)]
@@ -138,11 +138,11 @@ async def test_two_gateways_of_one_host_share_a_spool_and_each_vote_is_logged_on
         running(tmp_path / "data", engines=[fake.url], redis_url=url) as one,
         running(tmp_path / "data", engines=[fake.url], redis_url=url) as two,
     ):
-        ids = await replies(one, 20) + await replies(two, 20)
+        ids = await replies(one, 20) + await replies(two, 120)
         said = [say(up, response_id) for response_id in ids for up in (one, two)]  # each through both
         assert {status for status, _ in await asyncio.gather(*said)} == {202}
         with valkey_server(tmp_path / "valkey", urlsplit(url).port):
-            await until(lambda: not one.gateway.writer.away and not two.gateway.writer.away, 20)
+            await until(lambda: not one.gateway.writer.away and not two.gateway.writer.away, 120)
             log = RedisEventLog(connect(url))
             votes = [entry.event for entry in log.claim("w", 1000) if isinstance(entry.event, Vote)]
             assert Counter(vote.response_id for vote in votes) == Counter(ids)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 URL = os.environ.get("CLIENT_URL", "") + "/v1"
-HASTY_URL = os.environ.get("CLIENT_HASTY_URL", "") + "/v1"  # takes one request a second of one user
+HASTY_URL = os.environ.get("CLIENT_HASTY_URL", "") + "/v1"  # takes one request in five seconds of one user
 KEY = os.environ.get("CLIENT_KEY", "")
 QUESTION = "When do you open?"
 MESSAGES: list[Any] = [{"role": "user", "content": QUESTION}]

@@ -299,8 +299,9 @@ def a_limit_raises_or_is_waited_for() -> None:
             asking.create(model="heed", messages=MESSAGES, user=f"patient-{patient}", max_tokens=1)
 
     error = raises(openai.RateLimitError, lambda: ask_twice(0))
-    assert (error.code, error.response.headers["retry-after"]) == ("rate_limit_exceeded", "1")
-    assert seconds(lambda: ask_twice(2)) >= 0.9
+    assert error.code == "rate_limit_exceeded"
+    assert 1 <= int(error.response.headers["retry-after"]) <= 5
+    assert seconds(lambda: ask_twice(2)) >= 4.5
 
 
 @case

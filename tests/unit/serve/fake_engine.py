@@ -91,7 +91,7 @@ class FakeEngine:
 
     async def _held(self, events: int) -> None:
         """Wait while a chat of which so many events are told is to be held. Any thread may let it go."""
-        while self.holds_after is not None and events >= self.holds_after:
+        while self.holds_after is not None and events >= self.holds_after:  # noqa: ASYNC110 - of any thread
             await asyncio.sleep(0.01)
 
     async def _stream(

@@ -187,7 +187,7 @@ async def test_a_connection_that_is_not_kept_is_closed_after_the_body(ask: bytes
     async with serving(past=True, a=says) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(ask)
-        head, _, body = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
+        head, _, body = (await asyncio.wait_for(reader.read(), 60)).partition(b"\r\n\r\n")
         assert b"connection: close" in head
         assert body == (b"onetwo" if b"1.0" in ask else b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
         writer.close()
