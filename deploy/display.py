@@ -30,7 +30,9 @@ class _Lines:
     def __init__(self, state: LaunchState) -> None:
         self._began = time.monotonic()
         self._seen: dict[str, tuple[str, int]] = {}
-        print(f"Heed: {state.url}  (data in {state.data_dir}; Ctrl-C stops everything)", flush=True)
+        # In one piece, also where nothing is buffered: who has read the address may leave.
+        sys.stdout.write(f"Heed: {state.url}  (data in {state.data_dir}; Ctrl-C stops everything)\n")
+        sys.stdout.flush()
 
     def __call__(self, state: LaunchState) -> None:
         for entry in state.processes:

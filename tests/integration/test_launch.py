@@ -88,8 +88,11 @@ def test_closing_the_terminal_stops_all_although_nothing_can_be_shown(data: Path
     assert not (data / "run" / "state.json").exists()
 
 
-def test_a_pipe_that_nobody_reads_any_more_ends_nothing_and_the_stop_is_clean(data: Path) -> None:
-    env = {**os.environ, "HEED_DATA_DIR": str(data)}
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_pipe_that_nobody_reads_any_more_ends_nothing_and_the_stop_is_clean(
+    data: Path, unbuffered: str
+) -> None:
+    env = {**os.environ, "HEED_DATA_DIR": str(data), "PYTHONUNBUFFERED": unbuffered}
     reader, writer = os.pipe()
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [*HEED, "up", "--port", str(port), *NO_ENGINE]
