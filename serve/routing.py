@@ -53,6 +53,10 @@ class RouteTable:
             raise NotFound(f"the model {name!r} does not exist", param="model", code="model_not_found")
         return record
 
+    def knows(self, alias: str, pinned: str | None) -> bool:
+        """Whether there is a plan for these."""
+        return alias in self.aliases and (pinned is None or pinned == BASE or pinned in self.adapters)
+
     def plan(self, alias: str, pinned: str | None, subject: str) -> Plan:
         """The arm of the subject; ``pinned`` names an adapter of the alias, or base, instead."""
         record = self.alias(alias)

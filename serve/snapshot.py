@@ -23,6 +23,8 @@ from feedback.protocols import AliasRecord, KeyRecord, Registry
 from serve.routing import RouteTable
 
 logger = logging.getLogger(__name__)
+CATCH_UP_SECONDS = 2.0  # the longest wait for a look
+AGAIN_SECONDS = 0.01  # between looks for what is not there: junk names must not cost the store one each
 
 
 class Snapshot:
@@ -34,6 +36,8 @@ class Snapshot:
         self._default_alias = default_alias
         self._read_at = 0.0
         self._reading = asyncio.Lock()  # a read that began earlier must not end later
+        self._coming: asyncio.Task[None] | None = None  # a look that has not begun
+        self._looked_again = -math.inf
         self.store_up = False
         self.listeners: list[Callable[[RouteTable, RouteTable], None]] = []
         self.table = RouteTable(
@@ -45,20 +49,40 @@ class Snapshot:
         True when the table was swapped.
         """
         async with self._reading:
-            try:
-                table = await asyncio.to_thread(self._read_if_new, every_seconds)
-            except StoreUnavailable:
-                if self.store_up:
-                    logger.warning("the store is away: going on with what was read last")
-                self.store_up = False
-                return False
-            self.store_up = True
-            if table is None:
-                return False
-            before, self.table = self.table, table
-            for listener in self.listeners:
-                listener(before, table)
-            return True
+            return await self._refreshed(every_seconds)
+
+    async def _refreshed(self, every_seconds: float) -> bool:
+        try:
+            table = await asyncio.to_thread(self._read_if_new, every_seconds)
+        except StoreUnavailable:
+            if self.store_up:
+                logger.warning("the store is away: going on with what was read last")
+            self.store_up = False
+            return False
+        self.store_up = True
+        if table is None:
+            return False
+        before, self.table = self.table, table
+        for listener in self.listeners:
+            listener(before, table)
+        return True
+
+    async def caught_up(self) -> None:
+        """Wait for a look that begins after this call; all who wait by then share it. CATCH_UP_SECONDS at most."""
+        if self._coming is None:
+            self._coming = asyncio.create_task(self._look())
+        await asyncio.wait({self._coming}, timeout=CATCH_UP_SECONDS)
+
+    async def _look(self) -> None:
+        async with self._reading:
+            self._coming = None
+            await self._refreshed(math.inf)
+
+    async def look_again(self) -> None:
+        """Before something is said not to be there: another process may have made it a moment ago."""
+        if self.store_up and time.monotonic() - self._looked_again > AGAIN_SECONDS:
+            self._looked_again = time.monotonic()
+            await self.caught_up()
 
     async def watch(self, pause_seconds: float, every_seconds: float) -> None:
         """Refresh for ever."""

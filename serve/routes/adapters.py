@@ -14,11 +14,11 @@ from serve.errors import BadField, Clash
 from serve.importing import take_in
 from serve.routes.aliases import resolve
 from serve.routes.aliases import shown as alias_shown
-from serve.routes.parts import Parts, json_answer, listing
+from serve.routes.parts import Parts, Settled, json_answer, listing
 from serve.schemas.base import Listing
 from serve.schemas.product import AdapterShown, AliasShown, ImportBody, Reason
 
-router = APIRouter(tags=["adapters"])
+router = APIRouter(tags=["adapters"], route_class=Settled)
 
 
 def shown(

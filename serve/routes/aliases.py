@@ -12,11 +12,11 @@ from feedback.protocols import DEFAULT_CRITERIA, AliasRecord
 from feedback.thresholds import check_thresholds
 from serve.auth import PRODUCT
 from serve.gateway import Gateway
-from serve.routes.parts import Parts, json_answer, listing
+from serve.routes.parts import Parts, Settled, json_answer, listing
 from serve.schemas.base import Listing
 from serve.schemas.product import AliasBody, AliasPatch, AliasShown
 
-router = APIRouter(tags=["aliases"])
+router = APIRouter(tags=["aliases"], route_class=Settled)
 
 
 def shown(record: AliasRecord) -> dict[str, Any]:

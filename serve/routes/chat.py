@@ -45,6 +45,8 @@ async def answer(request: Request, body: bytes) -> Response:
         caller = gateway.doorman.caller(request)
         caller.need("chat")
         asked = parse_chat(body, gateway.settings)
+        if not gateway.table.knows(asked.alias, asked.pinned):
+            await gateway.snapshot.look_again()
         record = planned(gateway, caller, request, asked, began)
         return await _answer(gateway, caller, request, record)
     except HeedError as error:

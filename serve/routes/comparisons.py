@@ -52,6 +52,8 @@ async def compare(request: Request) -> Response:
         subject = limited_subject(gateway, caller, request, asked.safety_identifier, asked.user)
         if asked.pinned is not None:
             caller.need("product")
+        if not gateway.table.knows(asked.alias, asked.pinned):
+            await gateway.snapshot.look_again()
         comparison_id, records = paired(gateway, caller, asked, subject, began)
         direct = direct_of(request.scope)
         await gateway.limits.turn(caller, subject, responses=2)

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Response
 from serve.auth import OPS
 from serve.engines import Engine
 from serve.errors import NotFound
-from serve.routes.parts import Parts, json_answer, listing
+from serve.routes.parts import Parts, Settled, json_answer, listing
 from serve.schemas.product import EngineBody
 
-router = APIRouter(tags=["engines"])
+router = APIRouter(tags=["engines"], route_class=Settled)
 
 
 @router.get("/v1/engines", dependencies=[OPS])

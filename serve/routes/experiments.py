@@ -20,11 +20,11 @@ from serve.errors import BadField, Clash
 from serve.gateway import Gateway
 from serve.reporting import report_of
 from serve.routes.aliases import resolve
-from serve.routes.parts import Parts, json_answer, listing
+from serve.routes.parts import Parts, Settled, json_answer, listing
 from serve.schemas.base import Listing
 from serve.schemas.product import ArmBody, ExperimentBody, ExperimentPatch, ExperimentShown
 
-router = APIRouter(tags=["experiments"])
+router = APIRouter(tags=["experiments"], route_class=Settled)
 
 
 def shown(record: ExperimentRecord) -> dict[str, Any]:

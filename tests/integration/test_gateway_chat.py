@@ -84,7 +84,6 @@ async def test_store_false_keeps_no_text(up: Running) -> None:
 
 async def test_guidelines_come_first(up: Running, fake: FakeEngine) -> None:
     await up.call("PATCH", "/v1/aliases/heed", {"guidelines": "Be kind."})
-    await until(lambda: up.gateway.table.aliases["heed"].guidelines == "Be kind.")
     await up.chat(messages=[{"role": "system", "content": "Rhyme."}, {"role": "user", "content": "hi"}])
     assert fake.bodies[-1]["messages"][0] == {"role": "system", "content": "Be kind.\n\nRhyme."}
 

@@ -61,9 +61,7 @@ async def running(
         data_dir=data_dir,
         redis_url=redis_url,
         engine_urls=",".join(engines),
-        engine_health_seconds=0.05,
-        watch_seconds=0.02,
-        **settings,
+        **{"engine_health_seconds": 0.05, "watch_seconds": 0.02, **settings},
     )
     app = create_app(made, stores)
     listener = socket.socket(proto=socket.IPPROTO_TCP)  # without it asyncio leaves Nagle on: 40 ms an answer

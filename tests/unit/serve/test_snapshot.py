@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -126,3 +128,61 @@ async def test_a_read_that_began_earlier_does_not_bring_back_what_was(
         registry.put_alias(AliasRecord(name=f"alias-{number}"))
         await asyncio.gather(snapshot.refresh(), snapshot.refresh())
         assert f"alias-{number}" in snapshot.table.aliases
+
+
+class Slow(Flaky):
+    """Counts looks, and takes its time for each."""
+
+    looks = 0
+
+    def generation(self) -> int:
+        self.looks += 1
+        time.sleep(0.05)
+        return super().generation()
+
+
+async def test_who_waits_for_a_look_sees_what_was_written_before_and_shares_it_with_others(
+    tmp_path: Path,
+) -> None:
+    registry = Slow()
+    snapshot = snapshot_of(registry, tmp_path)
+    await snapshot.refresh()
+    looks, underway = registry.looks, asyncio.create_task(snapshot.refresh(every_seconds=60))
+    await asyncio.sleep(0.01)  # this look has begun: it may have missed what comes now
+    registry.put_alias(AliasRecord(name="support"))
+    await asyncio.gather(*(snapshot.caught_up() for _ in range(50)))
+    assert "support" in snapshot.table.aliases
+    assert registry.looks == looks + 2
+    await underway
+    registry.put_alias(AliasRecord(name="sales"))
+    await snapshot.caught_up()
+    assert "sales" in snapshot.table.aliases
+
+
+async def test_what_is_not_there_is_looked_for_again_but_not_at_every_junk_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.snapshot.AGAIN_SECONDS", 60.0)
+    registry = Slow()
+    snapshot = snapshot_of(registry, tmp_path)
+    await snapshot.look_again()  # the store was never reached: nothing to wait for
+    assert registry.looks == 0
+    await snapshot.refresh()
+    looks = registry.looks
+    for _ in range(100):
+        await snapshot.look_again()
+    assert registry.looks == looks + 1
+
+
+async def test_nobody_waits_long_for_a_look_at_a_store_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.snapshot.CATCH_UP_SECONDS", 0.05)
+    registry, gone = Flaky(), threading.Event()
+    snapshot = snapshot_of(registry, tmp_path)
+    await snapshot.refresh()
+    monkeypatch.setattr(registry, "generation", lambda: gone.wait(30) and 0)
+    for _ in range(3):
+        await snapshot.caught_up()
+    gone.set()
+    await snapshot.refresh()
