@@ -165,11 +165,15 @@ class Round:
         return ended
 
     def _ask_raters(self, batch: Batch) -> None:
-        """What raters are asked until the next round. The round is over: it is no worse when this fails."""
+        """What raters are asked until the next round. The round is over: it is no worse when this fails. Where that one
+        is due already it must not wait for this.
+        """
         folder = self._rewards(batch)
         if self.rating is None or not self.settings.annotation_prompts or not (folder / FILE).exists():
             return
         try:
+            if self._since(self._taken()) >= self.settings.round_min_votes:
+                return
             trunk = self._trunk()
             model, served = RewardModel.load(trunk, folder), self._served()
             count = ask_raters(self.rating, self.archive, self.alias.name, self.settings, model, served)
@@ -242,7 +246,7 @@ class Round:
     def _train(self, batch: Batch, work: Path) -> Outcome:
         served, examples = self._served(), read(batch)
         everybody = marks(self.settings.lineage_dir, batch.id)
-        taken = int(self.registry.loop(self.alias.name).get("taken_votes") or 0)
+        taken = self._taken()
         made = (batch.folder / "manifest.json").stat().st_mtime
         forgotten = Forgotten(self.log, everybody, min(self.started, made), (batch.folder, work))
         forgotten()
@@ -260,7 +264,7 @@ class Round:
                 self.token,
                 batch.id,
                 forgotten,
-                new_votes=lambda: self.log.votes_total(self.alias.name) - taken,
+                new_votes=lambda: self._since(taken),
                 overtaken=self._overtaken(taken),
             ),
         )
@@ -271,6 +275,14 @@ class Round:
         self.status.gate(learned.verdict)
         self.registry.check(lease_of(self.alias.name), self.token)
         return self._publish(batch, learned, learned.adapter, served)
+
+    def _taken(self) -> int:
+        """Votes that this alias's last batch was counted for."""
+        return int(self.registry.loop(self.alias.name).get("taken_votes") or 0)
+
+    def _since(self, taken: int) -> int:
+        """Votes that came after so many."""
+        return self.log.votes_total(self.alias.name) - taken
 
     def _overtaken(self, taken: int) -> float:
         """New votes that make a round which ``taken`` were counted for one of the past. As many again, by default: then

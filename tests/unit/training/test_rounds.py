@@ -15,6 +15,7 @@ from feedback.archive import Archive
 from feedback.forget import archived
 from feedback.lineage import learnt
 from feedback.memory import MemoryEventLog, MemoryRegistry
+from feedback.memory_rating import MemoryRatingQueue
 from feedback.protocols import AdapterRecord, AliasRecord
 from tests.contract.making import adapter, report, response, vote
 from training import rounds
@@ -218,3 +219,26 @@ def test_votes_that_change_no_batch_leave_no_round_running_in_circles(house: Hou
         return TOO_LITTLE
 
     assert (house.round(learner).run().verdict, seen) == ("nothing", [40, 40])
+
+
+@pytest.mark.parametrize(("new", "asked"), [(49, 1), (50, 0)])
+def test_raters_are_not_asked_anew_where_the_next_round_is_due(
+    house: House, monkeypatch: pytest.MonkeyPatch, new: int, asked: int
+) -> None:
+    """50 votes start one, and what raters are asked takes long to choose."""
+    calls: list[str] = []
+    monkeypatch.setattr(rounds, "ask_raters", lambda _queue, _archive, alias, *_: calls.append(alias) or 0)
+    monkeypatch.setattr(rounds.RewardModel, "load", lambda *_: None)
+
+    def learner(*_: object) -> SimpleNamespace:
+        [folder] = house.settings.batches_dir.glob("heed/*")
+        kept = house.settings.reward_models_dir / "heed" / folder.name / rounds.FILE
+        kept.parent.mkdir(parents=True)
+        kept.touch()
+        house.vote(new)
+        return TOO_LITTLE
+
+    due = house.round(learner)
+    due.rating = MemoryRatingQueue()
+    due.run()
+    assert len(calls) == asked
