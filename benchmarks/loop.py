@@ -82,8 +82,10 @@ class Chatters:
 async def settled(
     url: str, since: float, votes: int, alias: str = "heed"
 ) -> tuple[dict[str, object], float | None]:
-    """Wait until every vote is in a finished round and no canary runs; when the newest adapter went live."""
-    live_at, live = None, None
+    """Wait until every vote is in a finished round and no canary runs; when the newest adapter went live. Seen twice:
+    what one answer tells was not read in one moment.
+    """
+    live_at, live, before = None, None, False
     async with session() as http:
         while time.time() - since < 600:
             async with http.get(f"{url}/v1/loop", params={"alias": alias}) as reply:
@@ -91,8 +93,10 @@ async def settled(
             if loop.get("live") != live:
                 live, live_at = loop.get("live"), time.time() - since
             trying = loop["adapters"]["candidate"] + loop["adapters"]["canary"]
-            if loop.get("taken_votes", 0) >= votes and not loop.get("unfinished") and not trying:
+            over = loop.get("taken_votes", 0) >= votes and not loop.get("unfinished") and not trying
+            if over and before:
                 return loop, live_at
+            before = over
             await asyncio.sleep(0.5)
     return loop, live_at
 

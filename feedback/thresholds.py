@@ -43,8 +43,15 @@ class Thresholds(Rating):
     annotation_replies: int = Field(
         default=2, ge=2, le=5, description="replies to a prompt that raters are asked to compare, at most"
     )
-    round_min_votes: int = Field(
-        default=50, ge=1, le=MOST, description="new votes that start a round at once"
+    round_min_votes: int = Field(default=50, ge=1, le=MOST, description="new votes that start a round")
+    round_pause_seconds: float = Field(
+        default=1.5,
+        ge=0,
+        description="how long no further vote must have come before so many start one: it is to know of all that come "
+        "at once",
+    )
+    round_patience_seconds: float = Field(
+        default=30.0, ge=0, description="how long so many wait for that pause at most"
     )
     round_quiet_votes: int = Field(
         default=20, ge=1, le=MOST, description="new votes that start one when voting pauses"
@@ -98,7 +105,7 @@ class Thresholds(Rating):
         description="share that stays of what the reward owes to a reply's length; 0: it is taken out",
     )
     ppo_steps: int = Field(default=24, ge=1, le=MOST, description="steps of a PPO run, of 128 replies each")
-    ppo_seconds: float = Field(default=90.0, gt=0, description="longest PPO run, seconds of wall clock")
+    ppo_seconds: float = Field(default=70.0, gt=0, description="longest PPO run, seconds of wall clock")
     ppo_supervised: float = Field(
         default=0.0,
         ge=0,

@@ -17,7 +17,7 @@ class PPOConfig:
     """Every setting of a run."""
 
     # --- how long
-    max_seconds: float = 90.0
+    max_seconds: float = 70.0
     """Wall clock after which the run ends in good order."""
     max_steps: int = 24
     """Steps, each of ``prompts · group`` replies. 20–100; more only while the held-out win rate still rises."""

@@ -148,16 +148,19 @@ def archive(registry: Registry, log: EventLog) -> None:
 
 
 def wants_round(state: dict[str, Any], total: int, now: float, chosen: TrainingSettings) -> bool:
-    """Whether a round is due: asked for, unfinished, enough votes, or some votes and a pause."""
+    """Whether a round is due: asked for, unfinished, enough votes and no more coming this moment, or some votes and a
+    longer pause.
+    """
     if rests(state, now):
         return False
     if state.get("unfinished") or state.get("train_requested"):
         return True
     new = total - int(state.get("taken_votes") or 0)
     quiet = now - float(state.get("votes_changed") or now)
-    return new >= chosen.round_min_votes or (
-        new >= chosen.round_quiet_votes and quiet >= chosen.round_quiet_seconds
-    )
+    if new >= chosen.round_min_votes:
+        waited = now - float(state.get("votes_enough") or now)
+        return quiet >= chosen.round_pause_seconds or waited >= chosen.round_patience_seconds
+    return new >= chosen.round_quiet_votes and quiet >= chosen.round_quiet_seconds
 
 
 @app.task(name="heed.consider")
@@ -170,9 +173,11 @@ def consider(registry: Registry, log: EventLog) -> None:
         total = log.votes_total(alias.name)
         waiting = total - int(state.get("taken_votes") or 0)
         changed = state.get("votes_changed") if state.get("votes_seen") == total else time.time()
+        enough = (state.get("votes_enough") or time.time()) if waiting >= own.round_min_votes else None
+        coming = {"votes_changed": changed, "votes_enough": enough}
         told = {"waiting_votes": waiting, "round_min_votes": own.round_min_votes}
-        registry.set_loop(alias.name, {**told, "votes_seen": total, "votes_changed": changed})
-        state |= {"votes_changed": changed}
+        registry.set_loop(alias.name, {**told, **coming, "votes_seen": total})
+        state |= coming
         if alias.mode == "off" and not state.get("train_requested"):
             return
         if wants_round(state, total, time.time(), own) and not registry.held(lease_of(alias.name)):

@@ -36,6 +36,7 @@ SETTINGS = {
     "HEED_PPO_SECONDS": "600",  # longer than all kills take
     "HEED_GATE_PROMPTS": "64",
     "HEED_LEASE_SECONDS": "8",
+    "HEED_ROUND_PATIENCE_SECONDS": "0",
     "HEED_ROUND_OVERTAKEN": "0",  # people vote on meanwhile
 }
 

@@ -26,16 +26,22 @@ from training.batching import build
 from training.settings import TrainingSettings
 from training.tasks import wants_round
 
-SETTINGS = TrainingSettings(round_min_votes=50, round_quiet_votes=20, round_quiet_seconds=8.0)
+SETTINGS = TrainingSettings(
+    round_min_votes=50, round_quiet_votes=20, round_quiet_seconds=8.0,
+    round_pause_seconds=2.0, round_patience_seconds=30.0,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("state", "total", "due"),
     [
-        ({}, 49, False),
-        ({}, 50, True),
-        ({"taken_votes": 50}, 99, False),
-        ({"taken_votes": 50}, 100, True),
+        ({"votes_changed": 98.0}, 49, False),
+        ({"votes_changed": 98.0}, 50, True),
+        ({"votes_changed": 98.5}, 50, False),  # more are coming
+        ({"votes_changed": 99.0, "votes_enough": 70.5}, 500, False),
+        ({"votes_changed": 99.0, "votes_enough": 70.0}, 500, True),  # they do not end
+        ({"votes_changed": 98.0, "taken_votes": 50}, 99, False),
+        ({"votes_changed": 98.0, "taken_votes": 50}, 100, True),
         ({"votes_changed": 95.0}, 20, False),  # five seconds of quiet are too few
         ({"votes_changed": 92.0}, 20, True),
         ({"votes_changed": 0.0}, 19, False),
