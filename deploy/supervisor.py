@@ -28,7 +28,9 @@ class Supervisor:
         self._run_dir, self._logs = run_dir, logs
         self._children: list[Child] = []
         self._later: list[tuple[Callable[[], bool], Child]] = []
-        self._stop = threading.Event()
+        self._stopping = (
+            False  # no Event: a handler that sets one waits for ever for a lock that its own thread holds
+        )
         self._probing = threading.Event()
         self._written: tuple[ProcessState, ...] | None = None
 
@@ -54,10 +56,10 @@ class Supervisor:
         prober = threading.Thread(target=self._probe_for_ever, name="probes", daemon=True)
         prober.start()
         try:
-            while not self._stop.is_set():
+            while not self._stopping:
                 self._tick()
                 self._show(each_tick)
-                self._stop.wait(TICK_SECONDS)
+                time.sleep(TICK_SECONDS)
         finally:
             self._probing.set()
             self._stop_all(each_tick)
@@ -71,7 +73,7 @@ class Supervisor:
             each_tick(self.state.processes)
 
     def _told_to_stop(self, _number: int, _frame: FrameType | None) -> None:
-        self._stop.set()
+        self._stopping = True
 
     def _tick(self) -> None:
         waiting = self._later
