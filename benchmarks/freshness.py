@@ -14,19 +14,16 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 
-from benchmarks.loop import IDLE_SECONDS, Chatters, settled
+from benchmarks.loop import IDLE_SECONDS, Chatters, fresh_heed, settled
 from benchmarks.results import Figure, Row, parser_of, percentile
 from deploy.preferences import PREFERENCES
 from deploy.simulate import Crowd, CrowdSettings
 from deploy.visitor import session
-from tests.servers import answers, free_port, process, wait_until
 
 DESCRIPTION = "200 votes on a new product, to the adapter that learnt from them, while four users chat"
 
@@ -93,13 +90,8 @@ def run(arguments: Sequence[str]) -> list[Row]:
     parser.add_argument("--votes", type=int, default=200)
     parser.add_argument("--noise", type=float, default=0.2)
     told = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as name:
-        folder, port = Path(name), free_port()
-        url, log = f"http://127.0.0.1:{port}", folder / "up.log"
-        command = [sys.executable, "-m", "deploy.cli", "up", "--port", str(port)]
-        with process(command, log, {"HEED_DATA_DIR": str(folder / "data")}):
-            wait_until(lambda: answers(f"{url}/readyz"), 240, "Heed", log)
-            return asyncio.run(measure(url, told.preference, told.votes, told.noise))
+    with fresh_heed() as url:
+        return asyncio.run(measure(url, told.preference, told.votes, told.noise))
 
 
 def figures(rows: Sequence[Row]) -> list[Figure]:

@@ -14,7 +14,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -138,15 +139,22 @@ async def measure(url: str, preference: str, votes: int, noise: float, seed: int
     )
 
 
-def measured(preference: str, votes: int, noise: float, seed: int) -> LoopFigures:
-    """Start a Heed, measure, stop it."""
+@contextmanager
+def fresh_heed() -> Iterator[str]:
+    """The address of a Heed on fresh data, ready to chat; stopped at the end."""
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
         url, log = f"http://127.0.0.1:{port}", folder / "up.log"
         command = [sys.executable, "-m", "deploy.cli", "up", "--port", str(port)]
         with process(command, log, {"HEED_DATA_DIR": str(folder / "data")}):
             wait_until(lambda: answers(f"{url}/readyz"), 240, "Heed", log)
-            return asyncio.run(measure(url, preference, votes, noise, seed))
+            yield url
+
+
+def measured(preference: str, votes: int, noise: float, seed: int) -> LoopFigures:
+    """Start a Heed, measure, stop it."""
+    with fresh_heed() as url:
+        return asyncio.run(measure(url, preference, votes, noise, seed))
 
 
 def run(arguments: Sequence[str]) -> list[Row]:

@@ -181,8 +181,12 @@ async def test_nobody_waits_long_for_a_look_at_a_store_that_hangs(
     registry, gone = Flaky(), threading.Event()
     snapshot = snapshot_of(registry, tmp_path)
     await snapshot.refresh()
-    monkeypatch.setattr(registry, "generation", lambda: gone.wait(30) and 0)
+    generation = registry.generation
+    monkeypatch.setattr(registry, "generation", lambda: gone.wait(60) and generation())
+    registry.put_alias(AliasRecord(name="support"))
     for _ in range(3):
         await snapshot.caught_up()
+    assert "support" not in snapshot.table.aliases  # they went on before it answered
     gone.set()
-    await snapshot.refresh()
+    await snapshot.refresh(every_seconds=60)
+    assert "support" in snapshot.table.aliases
