@@ -28,9 +28,8 @@ class Supervisor:
         self._run_dir, self._logs = run_dir, logs
         self._children: list[Child] = []
         self._later: list[tuple[Callable[[], bool], Child]] = []
-        self._stopping = (
-            False  # no Event: a handler that sets one waits for ever for a lock that its own thread holds
-        )
+        # no Event: a handler that sets one may wait for ever for a lock that its own thread holds
+        self._stopping = False
         self._probing = threading.Event()
         self._written: tuple[ProcessState, ...] | None = None
 
