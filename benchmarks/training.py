@@ -5,12 +5,14 @@
     python -m benchmarks.training --parts memory --keep
     python -m benchmarks.training --parts rollouts --keep
     python -m benchmarks.training --parts processes --keep
+    python -m benchmarks.training --parts gold --keep
 
 speed     samples a second of a whole step of PPO and RLOO: ``benchmarks/trainers/speed.py``
 reward    the reward model on equal votes beside RewardTrainer: ``benchmarks/trainers/reward.py``
 memory    the largest memory of PPO beside LoRA fine-tuning: ``benchmarks/trainers/memory.py``
 rollouts  replies sampled a second, in process and by an engine: ``benchmarks/trainers/rollouts.py``
 processes samples a second of two processes beside one: ``benchmarks/trainers/processes.py``
+gold      what is gained for how far from the base, and in what time: ``benchmarks/trainers/gold.py``
 
 Each peer is in an environment of its own, made when it is missing. What was equal and what could not be stands
 in the module of the part.
@@ -27,11 +29,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.results import Figure, Row, commit, load, parser_of, save
-from benchmarks.trainers import memory, processes, reward, rollouts, speed
+from benchmarks.trainers import gold, memory, processes, reward, rollouts, speed
 from deploy.preferences import PREFERENCES
 
 DESCRIPTION = "Heed's trainers beside TRL's: samples a second, reward models on equal votes, memory"
-PARTS = ("speed", "reward", "memory", "rollouts", "processes")
+PARTS = ("speed", "reward", "memory", "rollouts", "processes", "gold")
 NAME = "training"
 
 
@@ -50,7 +52,7 @@ def run(arguments: Sequence[str]) -> list[Row]:
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    work, trial = speed.Work(), reward.Trial()
+    work, trial, climb = speed.Work(), reward.Trial(), gold.Climb()
     parser = parser_of(__doc__)
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument(
@@ -75,6 +77,15 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
         help="none: Heed alone, beside RewardTrainer's kept rows of the same votes",
     )
     two.add_argument("--held-out", type=int, default=trial.held_out)
+    three = parser.add_argument_group("gold")
+    three.add_argument("--climb-seeds", type=int, nargs="+", default=list(climb.seeds))
+    three.add_argument("--climb-steps", type=int, default=climb.steps)
+    three.add_argument("--climb-who", nargs="+", default=list(climb.only), choices=gold.WHO)
+    three.add_argument("--climb-rates", type=float, nargs="+", default=list(climb.rates))
+    three.add_argument("--climb-betas", type=float, nargs="+", default=list(climb.betas))
+    three.add_argument(
+        "--climb-rows", type=Path, help="file to which rows go; its whole runs are not done again"
+    )
     return parser.parse_args(arguments)
 
 
@@ -92,6 +103,12 @@ def _measured(part: str, told: argparse.Namespace, folder: Path) -> Iterator[Row
         return rollouts.measured(work, folder)
     if part == "processes":
         return processes.measured(work, folder)
+    if part == "gold":
+        climb = gold.Climb(
+            seeds=tuple(told.climb_seeds), steps=told.climb_steps, only=tuple(told.climb_who),
+            rates=tuple(told.climb_rates), betas=tuple(told.climb_betas), rows=told.climb_rows,
+        )  # fmt: skip
+        return gold.measured(climb, work, folder)
     trial = reward.Trial(
         preferences=tuple(told.preference), seeds=tuple(told.seed), votes=tuple(told.votes),
         rates=tuple(told.rates), held_out=told.held_out,
@@ -116,6 +133,7 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
         *memory.figures([row for row in told if row["part"] == "memory"]),
         *rollouts.figures([row for row in told if row["part"] == "rollouts"]),
         *processes.figures([row for row in told if row["part"] == "processes"]),
+        *gold.figures([row for row in told if row["part"] == "gold"]),
     ]
 
 

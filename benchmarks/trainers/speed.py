@@ -74,7 +74,10 @@ class Work:
         return {
             "model": StoreSettings().model_path,
             "prompts": held_out_prompts(self.prompts, seed=3),
+            "step": self.prompts,
             "group": self.group,
+            "reward": None,
+            "seed": 0,
             "minibatches": 2,
             "epochs": self.epochs,
             "max_tokens": self.max_tokens,

@@ -1,18 +1,26 @@
 """Heed's PPO as a worker runs it, a turn at a time; under ``torchrun`` by all its processes, of which the first speaks.
 
-``advantage`` is ``gae`` or ``rloo``. The reward model is one that was fitted to a hundred pairs.
+``advantage`` is ``gae`` or ``rloo``. The reward is what is told (``rewarding``), or a model that was fitted to a
+hundred pairs; what is told leaves the other settings as a worker has them, too.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from benchmarks.trainers.programs.rewarding import rewarding
 from benchmarks.trainers.programs.turns import Ended, Turns
 from training import ppo, ranks
 from training.examples import Examples, Pair
+from training.reference import Seen
 from training.reward_model import RewardConfig, RewardModel, fit
 from training.rollouts import Sampler
 from training.trunk import Trunk
@@ -32,24 +40,44 @@ def fitted(trunk: Trunk, prompts: list[list[dict[str, str]]], folder: Path) -> R
     return model
 
 
+def told_reward(
+    trunk: Trunk, prompts: Sequence[list[dict[str, str]]], worth: Callable[[str, str], float]
+) -> ppo.Reward:
+    """The reward of a reply's text, as PPO asks for it."""
+    asked = {trunk.prompt_ids(one): one[-1]["content"] for one in prompts}
+
+    def reward(seen: Sequence[Seen]) -> Tensor:
+        texts = trunk.tokenizer.batch_decode([one.tokens.reply for one in seen], skip_special_tokens=True)
+        told = zip(seen, texts, strict=True)
+        return torch.tensor([worth(asked[one.tokens.prompt], text) for one, text in told])
+
+    return reward
+
+
 def main(turns: Turns | None, told: dict[str, Any], folder: Path) -> None:
     """Until nobody asks for more. ``turns``: None where another process speaks."""
     trunk = Trunk.load(told["model"], threads=told["threads"])
-    prompts = told["prompts"]
+    prompts, step = told["prompts"], told["step"]
     config = ppo.PPOConfig(
         max_seconds=1e9,
         max_steps=10**9,
-        prompts=len(prompts),
+        seed=told["seed"],
+        prompts=step,
         group=told["group"],
-        minibatch=len(prompts) // told["minibatches"],
+        minibatch=step // told["minibatches"],
         epochs=told["epochs"],
         max_tokens=told["max_tokens"],
         learning_rate=told["learning_rate"],
-        value_warmup=0,
         advantage=told["advantage"],
         beta=told["beta"],
+        max_kl=1e9,
+        max_base_kl=1e9,
     )
-    reward = ppo.pessimistic(fitted(trunk, prompts, folder), config.pessimism)
+    if told["reward"] is None:
+        config = replace(config, value_warmup=0)
+        reward = ppo.pessimistic(fitted(trunk, prompts, folder), config.pessimism)
+    else:
+        reward = told_reward(trunk, prompts, rewarding(told["reward"]))
     samples = config.prompts * config.group
 
     def stepped(_name: str, _done: float, figures: dict[str, float]) -> None:
@@ -57,6 +85,7 @@ def main(turns: Turns | None, told: dict[str, Any], folder: Path) -> None:
             turns.stepped(samples, round(samples * figures["tokens"]))
 
     if turns is not None:
+        turns.write = lambda out: trunk.write("policy", out)
         turns.ready()
     ppo.train(trunk, prompts, reward, config, out=folder / "adapter", progress=stepped)
 

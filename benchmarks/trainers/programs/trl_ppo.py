@@ -1,6 +1,7 @@
 """TRL's PPO, a turn at a time, on the same base, LoRA, prompts, lengths and epochs.
 
-``critic`` is ``full``, as TRL has it, or ``head``: only the head of the value model learns, on frozen states.
+``critic`` is ``full``, as TRL has it, or ``head``: only the head of the value model learns, on frozen states. The
+reward is what is told (``rewarding``), or a random model of the base's size.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from benchmarks.trainers.programs.lora import lora
+from benchmarks.trainers.programs.rewarding import rewarding
 from benchmarks.trainers.programs.turns import Ended, Turns
 
 
@@ -27,6 +29,7 @@ def main(turns: Turns, folder: str) -> None:
 
     told = turns.settings
     torch.set_num_threads(told["threads"])
+    torch.manual_seed(told["seed"])
     tokenizer = AutoTokenizer.from_pretrained(told["model"], padding_side="left")
     prompts = [
         tokenizer.apply_chat_template(one, tokenize=False, add_generation_prompt=True)
@@ -45,6 +48,7 @@ def main(turns: Turns, folder: str) -> None:
     if told["critic"] == "head":
         value.requires_grad_(requires_grad=False)
         value.score.requires_grad_(requires_grad=True)
+    samples = told["step"] * told["group"]
     sizes: list[int] = []
     generation = ppo_trainer.batch_generation
 
@@ -54,15 +58,32 @@ def main(turns: Turns, folder: str) -> None:
         return made, logits
 
     ppo_trainer.batch_generation = counted
+    if told["reward"] is not None:
+        worth, of_model = rewarding(told["reward"]), ppo_trainer.get_reward
+        asked = {
+            tuple(row["input_ids"]): one[-1]["content"]
+            for row, one in zip(rows[:: told["group"]], told["prompts"], strict=True)
+        }
+
+        def scored(model: Any, both: Any, pad: int, context: int) -> Any:
+            if model is not reward:
+                return of_model(model, both, pad, context)
+            texts = tokenizer.batch_decode(both[:, context:], skip_special_tokens=True)
+            queries = [tuple(one[one != pad].tolist()) for one in both[:, :context]]
+            told = [worth(asked[query], text) for query, text in zip(queries, texts, strict=True)]
+            return None, torch.tensor(told), None
+
+        ppo_trainer.get_reward = scored
 
     class Stepped(TrainerCallback):  # type: ignore[misc] # it carries no types
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            turns.stepped(len(rows), sizes.pop())
+            turns.stepped(samples, sizes.pop())
 
     settings = PPOConfig(
         output_dir=folder,
         total_episodes=10**9,
-        per_device_train_batch_size=len(rows),
+        per_device_train_batch_size=samples,
+        seed=told["seed"],
         num_mini_batches=told["minibatches"],
         num_ppo_epochs=told["epochs"],
         local_rollout_forward_batch_size=told["forward_batch"],
@@ -93,6 +114,7 @@ def main(turns: Turns, folder: str) -> None:
         peft_config=lora(told),
         callbacks=[Stepped()],
     )
+    turns.write = trainer.accelerator.unwrap_model(trainer.model).policy.save_pretrained
     turns.ready()
     trainer.train()
 

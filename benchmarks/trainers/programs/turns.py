@@ -7,6 +7,8 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -23,6 +25,8 @@ class Turns:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it may be killed at any time
         self.settings: dict[str, Any] = self.read()
         self._until, self._began, self._samples, self._tokens = 0.0, 0.0, 0, 0
+        self._folder = ""
+        self.write: Callable[[Path], object] | None = None  # the adapter as it is, into a folder
 
     def tell(self, **row: Any) -> None:
         """A line to the parent."""
@@ -41,6 +45,8 @@ class Turns:
         now = time.monotonic()
         if now < self._until:
             return
+        if self._folder and self.write is not None:
+            self.write(Path(self._folder))
         peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         self.tell(
             samples=self._samples,
@@ -51,7 +57,8 @@ class Turns:
         self._next()
 
     def _next(self) -> None:
-        seconds = float(self.read()["seconds"])
+        asked = self.read()
+        seconds, self._folder = float(asked["seconds"]), asked.get("adapter", "")
         self._samples = self._tokens = 0
         self._began = time.monotonic()
         self._until = self._began + seconds

@@ -49,6 +49,34 @@ def test_a_child_works_in_its_turn_alone_and_ends_when_nobody_asks(
     assert "chatter of a library" in (tmp_path / "log").read_text()
 
 
+WRITER = """
+import itertools
+from contextlib import suppress
+from benchmarks.trainers.programs.turns import Ended, Turns
+with suppress(Ended):
+    turns = Turns()
+    turns.write = lambda folder: folder.write_text(str(step))
+    turns.ready()
+    for step in itertools.count(1):
+        turns.stepped(1, 1)
+"""
+
+
+def test_a_child_writes_its_adapter_down_after_the_turns_that_ask_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, second = tmp_path / "programs", tmp_path / "second"
+    package.mkdir()
+    (package / "writes.py").write_text(WRITER)
+    monkeypatch.setattr(children, "PROGRAMS", "programs")
+    with children.child(sys.executable, "writes", tmp_path / "log", 1, tmp_path) as child:
+        child.ask()
+        child.ask(seconds=0.0)
+        child.ask(seconds=0.0, adapter=str(second))
+        child.ask(seconds=0.0)
+    assert second.read_text() == "2"
+
+
 def test_a_child_that_dies_is_told_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
