@@ -78,6 +78,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     )
     two.add_argument("--held-out", type=int, default=trial.held_out)
     three = parser.add_argument_group("gold")
+    three.add_argument("--climb-preference", default=climb.preference, choices=list(PREFERENCES))
     three.add_argument("--climb-seeds", type=int, nargs="+", default=list(climb.seeds))
     three.add_argument("--climb-steps", type=int, default=climb.steps)
     three.add_argument("--climb-who", nargs="+", default=list(climb.only), choices=gold.WHO)
@@ -105,8 +106,8 @@ def _measured(part: str, told: argparse.Namespace, folder: Path) -> Iterator[Row
         return processes.measured(work, folder)
     if part == "gold":
         climb = gold.Climb(
-            seeds=tuple(told.climb_seeds), steps=told.climb_steps, only=tuple(told.climb_who),
-            rates=tuple(told.climb_rates), betas=tuple(told.climb_betas), rows=told.climb_rows,
+            preference=told.climb_preference, seeds=tuple(told.climb_seeds), steps=told.climb_steps,
+            only=tuple(told.climb_who), rates=tuple(told.climb_rates), betas=tuple(told.climb_betas), rows=told.climb_rows,
         )  # fmt: skip
         return gold.measured(climb, work, folder)
     trial = reward.Trial(
