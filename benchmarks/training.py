@@ -107,7 +107,8 @@ def _measured(part: str, told: argparse.Namespace, folder: Path) -> Iterator[Row
     if part == "gold":
         climb = gold.Climb(
             preference=told.climb_preference, seeds=tuple(told.climb_seeds), steps=told.climb_steps,
-            only=tuple(told.climb_who), rates=tuple(told.climb_rates), betas=tuple(told.climb_betas), rows=told.climb_rows,
+            only=tuple(told.climb_who), rates=tuple(told.climb_rates), betas=tuple(told.climb_betas),
+            rows=told.climb_rows,
         )  # fmt: skip
         return gold.measured(climb, work, folder)
     trial = reward.Trial(
