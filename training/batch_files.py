@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping
@@ -15,13 +16,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feedback.durable import write_durably
+from feedback.errors import InvalidRecord
 from feedback.lineage import may_hold
 from feedback.protocols import Registry
 from training.attempts import lease_of
 from training.examples import Demonstration, Examples, Pair, Thumb
 from training.settings import TrainingSettings
 
+logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
+NEEDED = {"id", "alias", "votes", "votes_total", "newest_vote", "prompts", "recipe", "segments", "sha256"}
+"""Keys that every manifest has."""
 EXAMPLES = "examples.parquet"
 KEPT = 8
 """Batches of an alias whose examples stay on disk, the newest: each holds nearly all that the one before does."""
@@ -90,13 +95,19 @@ def whole(folder: Path) -> bool:
     try:
         told = manifest_of(folder)["sha256"]
         return bool(told == hashlib.sha256((folder / EXAMPLES).read_bytes()).hexdigest())
-    except (FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError):
+    except (FileNotFoundError, InvalidRecord):
         return False
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
-    """A batch's manifest."""
-    told: dict[str, Any] = orjson.loads((folder / MANIFEST).read_bytes())
+    """A batch's manifest. Raises InvalidRecord when it is damaged, FileNotFoundError when there is none."""
+    try:
+        told = orjson.loads((folder / MANIFEST).read_bytes())
+    except orjson.JSONDecodeError:
+        told = None
+    if not isinstance(told, dict) or not told.keys() >= NEEDED:
+        why = "is damaged: remove its folder, a batch is made anew from the archive"
+        raise InvalidRecord(f"{folder.parent.name}/{folder.name}/{MANIFEST}", why)
     return told
 
 
@@ -165,7 +176,7 @@ def drop_old_batches(registry: Registry, settings: TrainingSettings, before: flo
     for path in settings.batches_dir.glob(f"*/*/{MANIFEST}"):
         folder = path.parent
         alias = folder.parent.name
-        if oldest(manifest_of(folder)) < before and not registry.held(lease_of(alias)):
+        if _too_old(folder, before) and not registry.held(lease_of(alias)):
             shutil.rmtree(settings.checkpoints_dir / alias / folder.name, ignore_errors=True)
             shutil.rmtree(folder)
             gone += 1
@@ -185,6 +196,15 @@ def tidy(settings: TrainingSettings, alias: str) -> None:
 def _newest_first(root: Path, pattern: str) -> list[Path]:
     found = [(path.stat().st_mtime, path.name, path) for path in root.glob(pattern)]
     return [path for _, _, path in sorted(found, reverse=True)]
+
+
+def _too_old(folder: Path, before: float) -> bool:
+    """Whether a batch holds texts from before ``before``, or cannot tell any more."""
+    try:
+        return oldest(manifest_of(folder)) < before
+    except InvalidRecord as error:
+        logger.warning("%s", error)
+        return True
 
 
 def oldest(manifest: Mapping[str, Any]) -> float:

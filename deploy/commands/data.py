@@ -13,7 +13,7 @@ feedback = typer.Typer(help="The feedback that was given.", no_args_is_help=True
 batches = typer.Typer(help="What training has read.", no_args_is_help=True, rich_markup_mode=None)
 keys = typer.Typer(help="Access keys.", no_args_is_help=True, rich_markup_mode=None)
 
-BATCH_COLUMNS = ("id", "alias", "votes", "prompts", "newest_vote")
+BATCH_COLUMNS = ("id", "alias", "votes", "prompts", "newest_vote", "damaged")
 KEY_COLUMNS = (
     "id", "name", "scopes", "priority", "requests_per_minute", "tokens_per_minute", "tokens_per_day",
     "max_concurrent", "created", "revoked",

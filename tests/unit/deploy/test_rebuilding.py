@@ -9,7 +9,7 @@ import pytest
 from deploy.rebuilding import batches, rebuild_batch
 from deploy.settings import LaunchSettings
 from feedback.archive import Archive
-from feedback.errors import UnknownRecord
+from feedback.errors import InvalidRecord, UnknownRecord
 from feedback.protocols import Entry
 from tests.contract.making import response, vote
 from training.batch_files import Batch
@@ -49,3 +49,17 @@ def test_a_file_that_was_damaged_is_told_from_one_that_was_made_otherwise(
 def test_a_batch_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnknownRecord, match="b-000001"):
         rebuild_batch(LaunchSettings(data_dir=tmp_path), "b-000001-0123456789ab")
+
+
+@pytest.mark.parametrize("left", [b"", b'{"id": "b-', b"[]", b'{"id": "b-1"}'])
+def test_a_damaged_manifest_is_named_beside_the_whole_ones(batch: Batch, tmp_path: Path, left: bytes) -> None:
+    settings = LaunchSettings(data_dir=tmp_path)
+    damaged = batch.folder.with_name("b-000009-damaged")
+    damaged.mkdir()
+    (damaged / "manifest.json").write_bytes(left)
+    first, second = batches(settings)
+    assert first["id"] == batch.id
+    assert (second["id"], second["alias"]) == (damaged.name, "heed")
+    assert second["damaged"] == "is damaged: remove its folder, a batch is made anew from the archive"
+    with pytest.raises(InvalidRecord, match=damaged.name):
+        rebuild_batch(settings, damaged.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -263,6 +264,20 @@ def test_a_batch_with_texts_that_are_too_old_goes_with_its_checkpoint(
     assert drop_old_batches(registry, settings, logged + 1) == 1
     assert not batch.folder.exists()
     assert not checkpoint.exists()
+
+
+def test_a_damaged_batch_goes_when_texts_grow_old_and_holds_no_other_up(
+    tmp_path: Path, settings: TrainingSettings
+) -> None:
+    archive = archived(tmp_path / "a", [response(0), vote(0, "up", at=5)])
+    batch, registry = build(archive, "heed", settings, None, votes_total=1), MemoryRegistry()
+    damaged = batch.folder.with_name("a-damaged")
+    shutil.copytree(batch.folder, damaged)
+    (damaged / "manifest.json").write_bytes(b'{"id": ')
+    assert not whole(damaged)
+    assert drop_old_batches(registry, settings, oldest(manifest_of(batch.folder))) == 1
+    assert not damaged.exists()
+    assert whole(batch.folder)
 
 
 def test_reasons_that_are_no_criterion_are_not_heard(tmp_path: Path, settings: TrainingSettings) -> None:
