@@ -7,7 +7,7 @@ served, and the next wave votes on its replies. What is served then answers prom
 the base; the preference itself judges, ties counting half. One line of JSON a round.
 
 The steps end PPO here, not the clock, so that a busy machine shows what a quiet one does: a run of the default 24
-steps takes 25 to 45 s of the 70 s that a worker allows it.
+steps takes 25 to 45 s of the 60 s that a worker allows it.
 """
 
 from __future__ import annotations

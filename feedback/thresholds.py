@@ -105,7 +105,7 @@ class Thresholds(Rating):
         description="share that stays of what the reward owes to a reply's length; 0: it is taken out",
     )
     ppo_steps: int = Field(default=24, ge=1, le=MOST, description="steps of a PPO run, of 128 replies each")
-    ppo_seconds: float = Field(default=70.0, gt=0, description="longest PPO run, seconds of wall clock")
+    ppo_seconds: float = Field(default=60.0, gt=0, description="longest PPO run, seconds of wall clock")
     ppo_supervised: float = Field(
         default=0.0,
         ge=0,
@@ -145,7 +145,7 @@ class Thresholds(Rating):
     gate_eos_margin: float = Field(
         default=0.02, ge=0, description="fall of the share of ended replies, at most"
     )
-    review_stage_seconds: float = Field(default=10.0, ge=0, description="how long a stage lasts at least")
+    review_stage_seconds: float = Field(default=8.0, ge=0, description="how long a stage lasts at least")
     review_ready_seconds: float = Field(
         default=120.0, gt=0, description="how long a candidate may take to be proved on every engine"
     )
