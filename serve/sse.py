@@ -42,12 +42,17 @@ class Rename:
         self._name = alias
         self._keep_usage = keep_usage
         self._held = b""
+        self._plain = self._renamed = (
+            b""  # how this stream's events of mere text begin, and begin for the client
+        )
         self.whole = b""  # what was passed on last, as the engine wrote it
         self.error: bytes | None = None  # the engine's own words when it broke off, never passed on
         self.done = False  # the engine said that the stream is whole
 
     def feed(self, data: bytes) -> bytes:
         """What can be passed on now; may be empty."""
+        if self._plain and data.startswith(self._plain) and not self._held and (out := self._mere_text(data)):
+            return out
         data = self._held + data if self._held else data
         if data.endswith(END):
             self._held = b""
@@ -63,11 +68,32 @@ class Rename:
             data = data.replace(none, b"")
         if b'token_ids":[' in data:
             data = _TOKENS.sub(b"", data)
+        if not self._plain:
+            self._learn_beginning(self.whole)
         return data.replace(self._served, self._alias)
+
+    def _mere_text(self, data: bytes) -> bytes:
+        """One whole event of nothing but text that begins as those before, as nearly all do: its ends are known, so
+        nothing is searched for within. Empty: it is not one, or more than one.
+        """
+        begin = len(self._plain)
+        end = data.find(_AFTER_TEXT, begin)
+        rest = data[end + len(_AFTER_TEXT) :] if end >= 0 else b""
+        if rest not in _WITHOUT_TOKENS and not _ONLY_TOKENS.fullmatch(rest):
+            return b""
+        self.whole = data
+        return self._renamed + data[begin:end] + _END_OF_TEXT
+
+    def _learn_beginning(self, data: bytes) -> None:
+        """How events of mere text begin, where ``data`` is one: all of a stream's begin alike."""
+        text = data.find(_BEFORE_TEXT)
+        if text >= 0 and data.find(END) == len(data) - len(END):
+            self._plain = data[: text + len(_BEFORE_TEXT)]
+            self._renamed = self._plain.replace(self._served, self._alias)
 
     def again(self) -> None:
         """Another engine goes on: what was not whole yet comes again."""
-        self._held = b""
+        self._held = self._plain = b""
         self.error = None
 
     def _rare(self, event: bytes) -> bytes:
@@ -125,6 +151,7 @@ def error_event(message: str, code: str) -> bytes:
 # Around the text of an event that is nothing else. Within a text quotes are escaped, so neither can be a part of one.
 _BEFORE_TEXT, _AFTER_TEXT = b'"delta":{"content":"', b'"},"logprobs":null,"finish_reason":null'
 _WITHOUT_TOKENS = frozenset({b"}]}\n\n", b',"token_ids":null}]}\n\n'})
+_END_OF_TEXT = _AFTER_TEXT + b"}]}\n\n"
 _ONLY_TOKENS = re.compile(rb',"token_ids":\[([\d,]*)\]\}\]\}\n\n')
 Strand = tuple[
     str, int

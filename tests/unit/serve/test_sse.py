@@ -128,13 +128,48 @@ pieces_st = st.lists(
 )
 
 
+def plain_event(word: str, token: int, tokens: str) -> bytes:
+    """An event of nothing but text, as vLLM writes it with and without its tokens."""
+    told = {"none": {}, "null": {"token_ids": None}, "ids": {"token_ids": [token, 7]}}[tokens]
+    return event([{"index": 0, "delta": {"content": word}, "logprobs": None, "finish_reason": None, **told}])
+
+
+@given(pieces_st, st.sampled_from(["none", "null", "ids"]), cuts_st, st.booleans())
+def test_events_of_mere_text_come_out_alike_one_by_one_and_together(
+    words: list[tuple[str, int]], tokens: str, cuts: list[int], ends: bool
+) -> None:
+    events = [plain_event(*word, tokens) for word in words]
+    events += [
+        event([{"index": 0, "delta": {"content": "!"}, "finish_reason": "stop"}]),
+        b"data: [DONE]\n\n",
+    ] * ends
+    one_by_one, cut, together = (Rename(SERVED, ALIAS, keep_usage=False) for _ in range(3))
+    whole = together.feed(b"".join(events))
+    out, kept = b"", b""
+    for one in events:
+        out += one_by_one.feed(one)
+        kept += one_by_one.whole
+    assert (out, kept) == (whole, b"".join(events))
+    assert b"".join(cut.feed(piece) for piece in pieces(b"".join(events), cuts)) == whole
+    assert one_by_one.done == together.done == ends
+    assert b'token_ids":' not in b"".join(out.split(b"content")[:1])
+
+
+def test_another_engines_events_may_begin_otherwise() -> None:
+    rename = Rename(SERVED, ALIAS, keep_usage=False)
+    before = [rename.feed(plain_event(word, 1, "ids")) for word in ("a", "b")]
+    rename.again()
+    other = plain_event("c", 2, "ids").replace(b'"created":1', b'"created":22')
+    after = [rename.feed(one) for one in (other, other.replace(b'"c"', b'"d"'))]
+    said = [json.loads(out[6:]) for out in (*before, *after)]
+    assert [(one["created"], one["model"], one["choices"][0]["delta"]["content"]) for one in said] == [
+        (1, ALIAS, "a"), (1, ALIAS, "b"), (22, ALIAS, "c"), (22, ALIAS, "d"),
+    ]  # fmt: skip
+
+
 @given(pieces_st, st.sampled_from(["none", "null", "ids"]))
 def test_events_cut_up_say_what_their_json_says(words: list[tuple[str, int]], tokens: str) -> None:
-    def choice(word: str, token: int) -> dict[str, Any]:
-        told = {"none": {}, "null": {"token_ids": None}, "ids": {"token_ids": [token, 7]}}[tokens]
-        return {"index": 0, "delta": {"content": word}, "logprobs": None, "finish_reason": None, **told}
-
-    events = [event([choice(*word)]) for word in words]
+    events = [plain_event(*word, tokens) for word in words]
     together, one_by_one = Reply(), Reply()
     together.take_events(b"".join(events))
     for one in events:
