@@ -229,7 +229,7 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
         theirs = {peer: runs for peer in PEERS if (runs := best_runs(rows, peer))}
         if not mine or not theirs:
             continue
-        way = f"{NAMES[ours]} ({_settings(mine)}), `{mine[0][0]['preference']}` as the reward, {len(mine)} seeds"
+        way = f"{NAMES[ours]} ({_settings(mine)}), `{mine[0][0]['preference']}` as the reward"
         nats = ", ".join(f"{one:g}" for one in NATS)
         lines.append(
             Figure(
@@ -250,7 +250,8 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
 
 
 def _settings(runs: Sequence[Sequence[Row]]) -> str:
-    return f"rate {runs[0][0]['rate']:g}, β {runs[0][0]['beta']:g}"
+    seeds = f"{len(runs)} seed" + "s" * (len(runs) > 1)
+    return f"rate {runs[0][0]['rate']:g}, β {runs[0][0]['beta']:g}, {seeds}"
 
 
 def _gains(runs: Sequence[Sequence[Row]]) -> str:

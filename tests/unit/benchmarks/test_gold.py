@@ -105,7 +105,7 @@ def test_lines_tell_gains_seconds_and_differences() -> None:
     gains, seconds = figures(rows)
     assert gains.heed == "25%, 35%, 62%, 81%"
     assert gains.beside.startswith(
-        "TRL 1.12 PPO (rate 0.004, β 0.05) 15%, 25%, 52%, 78%: points less 10.0 (10.0 to 10.0"
+        "TRL 1.12 PPO (rate 0.004, β 0.05, 2 seeds) 15%, 25%, 52%, 78%: points less 10.0 (10.0 to 10.0"
     )
     assert seconds.heed == "30 s (2 of 2 runs)"
     assert seconds.beside == "TRL 1.12 PPO 30 s (2 of 2 runs); bar: half of the better peer's"
