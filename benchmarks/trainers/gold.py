@@ -263,7 +263,9 @@ def _share(gains: Sequence[float | None]) -> str:
     told = [one for one in gains if one is not None]
     if not told:
         return "not so far"
-    return f"{statistics.mean(told):.0%}" + ("" if len(told) == len(gains) else f" ({len(told)} runs)")
+    return f"{statistics.mean(told):.0%}" + (
+        "" if len(told) == len(gains) else f" ({len(told)} of {len(gains)} runs)"
+    )
 
 
 def _beside(mine: Sequence[Sequence[Row]], peer: str, theirs: Sequence[Sequence[Row]]) -> str:
