@@ -42,9 +42,8 @@ class Rename:
         self._name = alias
         self._keep_usage = keep_usage
         self._held = b""
-        self._plain = self._renamed = (
-            b""  # how this stream's events of mere text begin, and begin for the client
-        )
+        self._plain = b""  # how this stream's events of mere text begin
+        self._renamed = b""  # and how they begin for the client
         self.whole = b""  # what was passed on last, as the engine wrote it
         self.error: bytes | None = None  # the engine's own words when it broke off, never passed on
         self.done = False  # the engine said that the stream is whole

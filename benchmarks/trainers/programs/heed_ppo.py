@@ -1,7 +1,7 @@
 """Heed's PPO as a worker runs it, a turn at a time; under ``torchrun`` by all its processes, of which the first speaks.
 
 ``advantage`` is ``gae`` or ``rloo``. The reward is what is told (``rewarding``), or a model that was fitted to a
-hundred pairs; what is told leaves the other settings as a worker has them, too.
+hundred pairs; beside what is told the value network warms up as in a worker. No distance ends a run.
 """
 
 from __future__ import annotations

@@ -7,12 +7,39 @@ reward is what is told (``rewarding``), or a random model of the base's size.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from benchmarks.trainers.programs.lora import lora
 from benchmarks.trainers.programs.rewarding import rewarding
 from benchmarks.trainers.programs.turns import Ended, Turns
+
+
+def _by_text(
+    told: dict[str, Any],
+    tokenizer: Any,
+    rows: list[dict[str, Any]],
+    reward: Any,
+    of_model: Callable[..., Any],
+) -> Callable[..., Any]:
+    """In place of TRL's ``get_reward``: the ``reward`` model's scores are those of the text that are told, the value
+    model's stay. ``rows`` are the prompts' in order.
+    """
+    worth = rewarding(told["reward"])
+    asked = {
+        tuple(row["input_ids"]): one[-1]["content"] for row, one in zip(rows, told["prompts"], strict=True)
+    }
+
+    def scored(model: Any, both: Any, pad: int, context: int) -> Any:
+        if model is not reward:
+            return of_model(model, both, pad, context)
+        texts = tokenizer.batch_decode(both[:, context:], skip_special_tokens=True)
+        queries = [tuple(one[one != pad].tolist()) for one in both[:, :context]]
+        worths = [worth(asked[query], text) for query, text in zip(queries, texts, strict=True)]
+        return None, both.new_tensor(worths, dtype=reward.dtype), None
+
+    return scored
 
 
 def main(turns: Turns, folder: str) -> None:
@@ -59,21 +86,9 @@ def main(turns: Turns, folder: str) -> None:
 
     ppo_trainer.batch_generation = counted
     if told["reward"] is not None:
-        worth, of_model = rewarding(told["reward"]), ppo_trainer.get_reward
-        asked = {
-            tuple(row["input_ids"]): one[-1]["content"]
-            for row, one in zip(rows[:: told["group"]], told["prompts"], strict=True)
-        }
-
-        def scored(model: Any, both: Any, pad: int, context: int) -> Any:
-            if model is not reward:
-                return of_model(model, both, pad, context)
-            texts = tokenizer.batch_decode(both[:, context:], skip_special_tokens=True)
-            queries = [tuple(one[one != pad].tolist()) for one in both[:, :context]]
-            told = [worth(asked[query], text) for query, text in zip(queries, texts, strict=True)]
-            return None, torch.tensor(told), None
-
-        ppo_trainer.get_reward = scored
+        ppo_trainer.get_reward = _by_text(
+            told, tokenizer, rows[:: told["group"]], reward, ppo_trainer.get_reward
+        )
 
     class Stepped(TrainerCallback):  # type: ignore[misc] # it carries no types
         def on_step_end(self, *_: Any, **__: Any) -> None:
