@@ -2,7 +2,8 @@
 processes where several train together (``ranks``).
 
 Where ``decoder`` knows the architecture, the adapter is merged into the weights (W + scale·B·A, differentiable)
-and whole batches run in lanes. Elsewhere transformers and PEFT do the same one batch after the other.
+and whole batches run in lanes. Elsewhere, and where the base is cut up (``sharding``), transformers and PEFT do the
+same one batch after the other.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Forward:
     def __init__(self, trunk: Trunk, name: str | None) -> None:
         self._trunk, self._name = trunk, name
         self._decoder: Decoder | None = None
-        if supports(trunk.base.config):
+        if trunk.cut is None and supports(trunk.base.config):
             self._decoder = Decoder(trunk.base, trunk.merged(name), trunk.compute)
 
     def over(
@@ -50,7 +51,12 @@ class Forward:
         def one(packed: Packed) -> Told:
             return work(packed, self._pass(packed, states=states))
 
-        return ranks.gathered(self._spread(one, self._pieces(conversations)))
+        pieces, idle = self._pieces(conversations)
+        told = self._spread(one, pieces)
+        with torch.no_grad():
+            for packed in idle:
+                self._pass(packed, states=states)
+        return ranks.gathered(told)
 
     def learn(
         self, conversations: Sequence[Tokens], loss_of: Callable[[Packed, Tensor], tuple[Tensor, Told]]
@@ -62,9 +68,12 @@ class Forward:
         and whatever is to be told. Gradients are summed in the order of the batches, so that a run is the same
         on every repetition.
         """
-        pieces = self._pieces(conversations)
+        pieces, idle = self._pieces(conversations)
         if self._decoder is None or not pieces:
-            return ranks.gathered([self._learn_general(packed, loss_of) for packed in pieces])
+            learnt = [self._learn_general(packed, loss_of) for packed in pieces]
+            for packed in idle:
+                self._learn_general(packed, lambda _, logprobs: (0.0 * logprobs.sum(), None))
+            return ranks.gathered(learnt)
         roots, leaves = self._decoder.leaves()
 
         @torch.enable_grad()
@@ -87,13 +96,20 @@ class Forward:
         torch.autograd.backward(loss)
         return told
 
-    def _pieces(self, conversations: Sequence[Tokens]) -> list[Packed]:
-        """Packed batches, the share of this process: at least one a lane where there are rows enough."""
-        packs = list(pack(conversations, pieces=self._trunk.lanes.count * ranks.size()))
-        pieces = [packed.to(self._trunk.device) for packed in packs[ranks.share(len(packs))]]
-        if self._decoder is not None and pieces:
-            self._decoder.reach(max(int(packed.positions.max()) for packed in pieces) + 1)
-        return pieces
+    def _pieces(self, conversations: Sequence[Tokens]) -> tuple[list[Packed], list[Packed]]:
+        """Packed batches, the share of this process: at least one a lane where there are rows enough. And, where the
+        base is cut up, such as it passes over for nothing, to make as many passes as the others.
+        """
+        trunk = self._trunk
+        packs = list(
+            pack(conversations, pieces=(trunk.lanes.count if trunk.cut is None else 1) * ranks.size())
+        )
+        mine = packs[ranks.share(len(packs))]
+        most = -(-len(packs) // ranks.size()) if trunk.cut is not None else 0
+        idle = packs[-1:] * (most - len(mine))  # the shortest
+        if self._decoder is not None and mine:
+            self._decoder.reach(max(int(packed.positions.max()) for packed in mine) + 1)
+        return [packed.to(trunk.device) for packed in mine], [packed.to(trunk.device) for packed in idle]
 
     def _spread(self, work: Callable[[Packed], Told], pieces: list[Packed]) -> list[Told]:
         if self._decoder is None:  # PEFT's switch between adapters is one for all threads
@@ -101,12 +117,16 @@ class Forward:
         return self._trunk.lanes.map(work, pieces)
 
     def _pass(self, packed: Packed, *, states: bool) -> Pass:
+        return Pass(*self._trunk.run(lambda: self._read(packed, states=states)))
+
+    def _read(self, packed: Packed, *, states: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The parts of a ``Pass``."""
         layers = self._decoder.read(packed) if self._decoder is not None else self._general(packed)
         flat = layers[-1].reshape(-1, layers[-1].shape[-1])[packed.source]
         logits = self._decoder.logits(flat) if self._decoder is not None else self._trunk.logits(flat)
         chosen = logits.gather(1, packed.target[:, None])[:, 0]
         told = tuple(layer.reshape(-1, layer.shape[-1]) for layer in layers) if states else ()
-        return Pass(chosen - logits.logsumexp(-1), told)
+        return chosen - logits.logsumexp(-1), told
 
     def _general(self, packed: Packed) -> tuple[Tensor, ...]:
         """Every layer's states (rows, length, hidden), by transformers."""

@@ -163,7 +163,12 @@ def main(address: str) -> None:
 
 def _learn(settings: TrainingSettings, asked: Mapping[str, Any], watcher: Watcher) -> Learned:
     threads = -(-settings.training_threads // ranks.size())  # of all processes together
-    trunk = Trunk.load(settings.model_path, dtype=settings.arithmetic, threads=threads or None)
+    trunk = Trunk.load(
+        settings.model_path,
+        dtype=settings.arithmetic,
+        threads=threads or None,
+        shard=settings.training_shard_base,
+    )
     return learn(trunk, settings=settings, watcher=watcher, **asked)
 
 

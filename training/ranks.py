@@ -121,6 +121,17 @@ def meet() -> None:
         dist.barrier()
 
 
+@contextmanager
+def in_turn() -> Iterator[None]:
+    """What is inside, by one process of a host after the other. All must call it alike."""
+    mine, last = (_here(name, 0) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    for _ in range(mine):
+        meet()
+    yield
+    for _ in range(mine, last):
+        meet()
+
+
 def _here(name: str, otherwise: int) -> int:
     """One of ``torchrun``'s numbers."""
     return int(os.environ.get(name, otherwise))

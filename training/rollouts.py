@@ -7,7 +7,9 @@ unmerging in place drifts, trl#6688), so sampling log-probabilities are those of
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,22 +59,44 @@ class Rollouts(Protocol):
 
 
 class Sampler:
-    """Replies of one adapter (None: the base). ``refresh`` takes up new weights."""
+    """Replies of one adapter (None: the base). ``refresh`` takes up new weights.
+
+    Where the base is cut up, its weights are gathered for each call of ``sample``, and let go at its end.
+    """
 
     def __init__(self, trunk: Trunk, adapter: Path | None = None) -> None:
         self._trunk = trunk
-        self._take_up(trunk.merged_from(adapter) if adapter else trunk.frozen())
+        self._take_up(functools.partial(trunk.merged_from, adapter) if adapter else trunk.frozen)
 
     @torch.no_grad()
     def refresh(self, name: str) -> None:
         """Merge the trunk's adapter ``name`` as it is now."""
-        self._take_up(self._trunk.merged(name))
+        held = {key: weight.clone() for key, weight in self._trunk.state(name).items()}
+        self._take_up(functools.partial(self._trunk.merged_with, held))
 
-    def _take_up(self, weights: dict[str, Tensor]) -> None:
+    def _take_up(self, weights: Callable[[], dict[str, Tensor]]) -> None:
+        self._weights = weights
+        if self._trunk.cut is None:
+            self._lay_out()
+
+    def _lay_out(self) -> None:
         if supports(self._trunk.base.config):
-            self._decoder = Decoder(self._trunk.base, weights, self._trunk.compute)
+            self._decoder = Decoder(self._trunk.base, self._weights(), self._trunk.compute)
         else:
-            self._general = _copy_with(self._trunk, weights)
+            self._general = _copy_with(self._trunk, self._weights())
+
+    @contextmanager
+    def _laid_out(self) -> Iterator[None]:
+        """With the weights in memory. A step of all processes, also of one that has nothing to sample."""
+        if self._trunk.cut is None:
+            yield
+            return
+        self._lay_out()
+        try:
+            yield
+        finally:
+            for held in ("_decoder", "_general"):
+                vars(self).pop(held, None)
 
     @torch.no_grad()
     def sample(
@@ -90,7 +114,9 @@ class Sampler:
         processes that train together samples its share, and all get all.
         """
         mine = ranks.share(len(prompts))
-        return ranks.gathered(self._sample(prompts[mine], temperature, max_tokens, seed, slots, mine.start))
+        with self._laid_out():
+            said = self._sample(prompts[mine], temperature, max_tokens, seed, slots, mine.start)
+        return ranks.gathered(said)
 
     def _sample(
         self,
@@ -225,7 +251,8 @@ class Draws:
 
 def _copy_with(trunk: Trunk, weights: dict[str, Tensor]) -> Any:
     """A model of the base's architecture that holds ``weights``."""
-    plain = type(trunk.base)(copy.deepcopy(trunk.base.config)).to(trunk.device)
+    with torch.random.fork_rng(devices=[]):  # draws weights of its own, which are not kept
+        plain = type(trunk.base)(copy.deepcopy(trunk.base.config)).to(trunk.device)
     plain.load_state_dict(weights, strict=False)
     plain.tie_weights()
     return plain.to(trunk.compute).eval()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from feedback.settings import EngineSettings
 from feedback.thresholds import Thresholds
@@ -23,8 +23,13 @@ class TrainingSettings(Thresholds, EngineSettings):
     training_processes: int = Field(
         default=1,
         ge=1,
-        description="processes of a training run on the worker's host, each with the whole base and, where there are "
-        "GPUs, one of its own; 1: the worker itself",
+        description="processes of a training run on the worker's host, each with the whole base or a "
+        "part of it and, where there are GPUs, one of its own; 1: the worker itself",
+    )
+    training_shard_base: bool = Field(
+        default=False,
+        description="whether the processes of a training run hold a part of the base each, and layers are gathered as "
+        "passes come to them; for bases that leave too little of a GPU's memory",
     )
     rollouts: Literal["process", "engine", "auto"] = Field(
         default="process",
@@ -51,6 +56,16 @@ class TrainingSettings(Thresholds, EngineSettings):
         default=4.0, ge=0, description="hours between the canaries' looks at what is live; 0: never"
     )
     lease_seconds: float = Field(default=15.0, gt=1, description="how long a silent round keeps its lease")
+
+    @field_validator("training_shard_base")
+    @classmethod
+    def _among_several(cls, asked: bool, known: ValidationInfo) -> bool:
+        if asked and known.data.get("training_processes") == 1:
+            raise ValueError(
+                "HEED_TRAINING_SHARD_BASE is on while HEED_TRAINING_PROCESSES is 1: one process has nobody to share "
+                "the base with; ask for two or more"
+            )
+        return asked
 
     @property
     def stages(self) -> tuple[float, ...]:

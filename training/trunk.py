@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import orjson
 import torch
@@ -17,11 +18,12 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from feedback.events import Message
-from training import ranks
+from training import ranks, sharding
 from training.arithmetic import native_bfloat16
 from training.lanes import Lanes
 from training.packing import Tokens
 
+Told = TypeVar("Told")
 Arithmetic: TypeAlias = Literal["auto", "float32", "bfloat16"]
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -60,6 +62,7 @@ class Trunk:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     shape: LoraShape = field(default_factory=LoraShape)
     lanes: Lanes = field(default_factory=lambda: Lanes(1))
+    cut: sharding.Cut | None = None  # where the processes that train together hold a part of the base each
 
     @classmethod
     def load(
@@ -69,26 +72,29 @@ class Trunk:
         dtype: torch.dtype | Arithmetic = "auto",
         threads: int | None = None,
         device: str | None = None,
+        shard: bool = False,
     ) -> Trunk:
         """Read the base. ``threads``: lanes of work, all cores unless asked otherwise; where several processes
         train together (``ranks``) those of this one.
 
         ``dtype`` is that of the arithmetic. ``auto`` is bfloat16 autocast where that is fast: on a GPU, and on a CPU
-        with instructions for it; else float32. ``device`` is the GPU where there is one.
+        with instructions for it; else float32. ``device`` is the GPU where there is one. ``shard`` cuts the base up
+        among the processes (``sharding``); raises ValueError where there is one.
         """
         place = torch.device(device or ranks.device())
         lanes = Lanes((threads or ranks.cores()) if place.type == "cpu" else 1)
         if place.type == "cpu":
-            torch.set_num_threads(1)
+            torch.set_num_threads(
+                lanes.count if shard else 1
+            )  # passes of all processes are no work for lanes
         tokenizer = AutoTokenizer.from_pretrained(model_path)
-        base = AutoModelForCausalLM.from_pretrained(
-            model_path, dtype=torch.float32, attn_implementation="sdpa"
-        ).to(place)
-        base.requires_grad_(requires_grad=False)
+        read = functools.partial(_read, model_path)
+        cut = sharding.cut(read, place) if shard else None
+        base = read().to(place) if cut is None else cut.base
         shape = LoraShape()
         model = get_peft_model(base, shape.config(), adapter_name="policy")
         model.eval()  # no dropout, ever: ratios of probabilities would be noise
-        return cls(model_path, tokenizer, model, _arithmetic(dtype, place), place, shape, lanes)
+        return cls(model_path, tokenizer, model, _arithmetic(dtype, place), place, shape, lanes, cut)
 
     @property
     def base(self) -> Any:
@@ -182,38 +188,47 @@ class Trunk:
     def merged(self, name: str | None) -> dict[str, Tensor]:
         """Weights of base and adapter together, W + scale·B·A, float32, under transformers' own names.
 
-        Gradients flow into the adapter where they are enabled; what it does not touch shares the base's memory.
+        Gradients flow into the adapter where they are enabled; what it does not touch shares the base's memory. Where
+        the base is cut up all processes must call it alike, and each gets whole weights.
         """
-        weights = self.frozen()
-        if name is not None:
-            adapter = {key: weight for key, weight in self.model.named_parameters() if f".{name}." in key}
-            weights |= self._merge(
-                {key.replace(f".{name}.", "."): weight for key, weight in adapter.items()}, self.shape.scale
-            )
-        return weights
+        if name is None:
+            return self.frozen()
+        adapter = {key: weight for key, weight in self.model.named_parameters() if f".{name}." in key}
+        return self.merged_with({key.replace(f".{name}.", "."): weight for key, weight in adapter.items()})
 
     def merged_from(self, folder: Path) -> dict[str, Tensor]:
         """As ``merged``, with the adapter of a stock PEFT folder, of whatever rank and scale."""
         adapter = load_file(folder / WEIGHTS_FILE, device=str(self.device))
-        return self.frozen() | self._merge(adapter, _scale_of(folder / CONFIG_FILE))
+        return self.merged_with(adapter, _scale_of(folder / CONFIG_FILE))
 
-    def _merge(self, adapter: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
-        """The merged weights of the modules that ``adapter`` (stock PEFT's names) touches."""
-        frozen, ends = self.frozen(), (".lora_A.weight", ".lora_B.weight")
-        found = {}
+    def merged_with(self, adapter: Mapping[str, Tensor], scale: float | None = None) -> dict[str, Tensor]:
+        """As ``merged``, with an adapter's weights under stock PEFT's names; ``scale`` where it is not our shape's."""
+        weights, ends = self.frozen(), (".lora_A.weight", ".lora_B.weight")
         for stem in [key.removesuffix(ends[0]) for key in adapter if key.endswith(ends[0])]:
             name = stem.removeprefix("base_model.model.") + ".weight"
             a, b = (adapter[stem + end].float() for end in ends)
-            found[name] = frozen[name] + scale * (b @ a)
-        return found
+            weights[name] = weights[name] + (self.shape.scale if scale is None else scale) * (b @ a)
+        return weights
 
     def frozen(self) -> dict[str, Tensor]:
-        """The base's own weights under transformers' names, sharing its memory."""
+        """The base's own weights under transformers' names, sharing its memory; where it is cut up, whole copies, for
+        which all processes must call it alike.
+        """
         return {
-            name.replace(".base_layer.", "."): weight.detach()
+            name.replace(".base_layer.", "."): sharding.whole(weight.detach())
             for name, weight in self.base.named_parameters()
             if ".lora_" not in name
         }
+
+    @property
+    def base_bytes(self) -> int:
+        """Of the base's weights, what this process holds between passes."""
+        own = (weight for name, weight in self.base.named_parameters() if ".lora_" not in name)
+        return sum(part.numel() * part.element_size() for part in map(sharding.held, own))
+
+    def run(self, work: Callable[[], Told]) -> Told:
+        """``work``, which passes through the transformers model once: the way to it where the base may be cut up."""
+        return work() if self.cut is None else cast("Told", self.cut(work))
 
     def logits(self, states: Tensor) -> Tensor:
         """Last states (…, hidden) to float32 logits (…, vocabulary), with what some families add behind it."""
@@ -241,6 +256,12 @@ class Trunk:
     def reply_ids(self, reply: str) -> tuple[int, ...]:
         """Tokens of a whole reply, its end included."""
         return (*self.tokenizer(reply, add_special_tokens=False)["input_ids"], self.end)
+
+
+def _read(model_path: str) -> Any:
+    """The base as transformers has it, frozen, in float32."""
+    base = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32, attn_implementation="sdpa")
+    return base.requires_grad_(requires_grad=False)
 
 
 def _arithmetic(asked: torch.dtype | Arithmetic, device: torch.device) -> torch.dtype:

@@ -56,7 +56,7 @@ def told_reward(
 
 def main(turns: Turns | None, told: dict[str, Any], folder: Path) -> None:
     """Until nobody asks for more. ``turns``: None where another process speaks."""
-    trunk = Trunk.load(told["model"], threads=told["threads"])
+    trunk = Trunk.load(told["model"], threads=told["threads"], shard=told.get("shard", False))
     prompts, step = told["prompts"], told["step"]
     config = ppo.PPOConfig(
         max_seconds=1e9,
@@ -85,6 +85,7 @@ def main(turns: Turns | None, told: dict[str, Any], folder: Path) -> None:
             turns.stepped(samples, round(samples * figures["tokens"]))
 
     if turns is not None:
+        turns.beside["base_bytes"] = trunk.base_bytes
         turns.write = lambda out: trunk.write("policy", out)
         turns.ready()
     ppo.train(trunk, prompts, reward, config, out=folder / "adapter", progress=stepped)

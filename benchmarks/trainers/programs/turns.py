@@ -27,6 +27,7 @@ class Turns:
         self._until, self._began, self._samples, self._tokens = 0.0, 0.0, 0, 0
         self._folder = ""
         self.write: Callable[[Path], object] | None = None  # the adapter as it is, into a folder
+        self.beside: dict[str, Any] = {}  # told with every turn
 
     def tell(self, **row: Any) -> None:
         """A line to the parent."""
@@ -53,6 +54,7 @@ class Turns:
             seconds=now - self._began,
             tokens=self._tokens / self._samples,
             peak_mb=peak,
+            **self.beside,
         )
         self._next()
 

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import training
 from benchmarks.results import Row
-from benchmarks.trainers import children, memory, speed
+from benchmarks.trainers import children, memory, processes, speed
 from benchmarks.trainers.reward import Compared, Trial, correlation, told_of, voted, without
 
 ASKED = ({"role": "user", "content": "so?"},)
@@ -109,6 +109,24 @@ def test_a_peer_stands_beside_heeds_trainer_of_the_same_algorithm_round_by_round
     (line,) = speed.figures(rows)
     assert line.heed == "64.0"
     assert line.beside == "TRL 1.12 PPO 12.0 (of 30 tokens): 6.0 times as fast, 4.0 to 8.0 by round; bar 5"
+
+
+def test_two_processes_stand_beside_one_and_what_each_held_is_told_where_the_base_was_cut_up() -> None:
+    base = {"one": 8_000_000, "two": 8_000_000, "cut": 4_000_000}
+    rows = [
+        turn(who, number, samples, 1.0) | {"base_bytes": base[who]}
+        for number, told in enumerate(({"one": 50, "two": 60, "cut": 20}, {"one": 40, "two": 40, "cut": 32}))
+        for who, samples in told.items()
+    ]
+    whole, cut = processes.figures(rows)
+    assert (whole.heed, cut.heed) == ("50.0", "26.0")
+    one = "one process on both cores 45.0"
+    assert whole.beside == f"{one}: 1.10 times as fast, 1.00 to 1.20 by round; bar 1.0"
+    assert cut.beside == (
+        f"{one}: 0.60 times as fast, 0.40 to 0.80 by round; bar 1.0; "
+        "each held 4.0 MB of the base between passes, the one 8.0 MB"
+    )
+    assert len(processes.figures([row for row in rows if row["who"] != "cut"])) == 1
 
 
 # --- memory ---------------------------------------------------------------------------------------------------

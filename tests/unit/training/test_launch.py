@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -47,10 +49,19 @@ def asked(trunk: Trunk, folder: Path, watcher: Watching, **settings: Any) -> dic
     }
 
 
-def test_two_processes_learn_what_one_does(two_lanes: Trunk, tmp_path: Path) -> None:
-    one, two = Watching(), Watching()
-    alone: Learned = learn(two_lanes, **asked(two_lanes, tmp_path / "one", one))
-    together = learn_together(**asked(two_lanes, tmp_path / "two", two))
+@pytest.fixture(scope="module")
+def alone(two_lanes: Trunk, tmp_path_factory: pytest.TempPathFactory) -> tuple[Learned, Watching]:
+    """What one process learns."""
+    watcher = Watching()
+    return learn(two_lanes, **asked(two_lanes, tmp_path_factory.mktemp("one"), watcher)), watcher
+
+
+@pytest.mark.parametrize("shard", [False, True])
+def test_two_processes_learn_what_one_does(
+    two_lanes: Trunk, alone: tuple[Learned, Watching], tmp_path: Path, shard: bool
+) -> None:
+    (alone, one), two = alone, Watching()
+    together = learn_together(**asked(two_lanes, tmp_path / "two", two, training_shard_base=shard))
     assert together.adapter == tmp_path / "two" / "adapter"
     assert alone.adapter is not None
     theirs = load_file(alone.adapter / WEIGHTS_FILE)
@@ -141,6 +152,29 @@ def test_when_the_watcher_raises_nobody_works_on(two_lanes: Trunk, tmp_path: Pat
     with pytest.raises(Gone):
         learn_together(**asked(two_lanes, tmp_path, watcher))
     assert len(watcher.working) >= 3  # torchrun and its two
+    wait_for_the_end_of(watcher.working)
+
+
+class Killing(Watching):
+    """Kills one of the processes as soon as work begins, and notes who works then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._before = children()
+
+    def step(self, _name: str, _fraction: float) -> None:
+        self.working = children() - self._before
+        (*_, last) = sorted(one.pid for one in self.working if "torch.distributed.run" not in one.cmdline())
+        os.kill(last, signal.SIGKILL)
+
+
+def test_when_one_process_of_a_base_that_is_cut_up_is_killed_nobody_works_on(
+    two_lanes: Trunk, tmp_path: Path
+) -> None:
+    watcher = Killing()
+    with pytest.raises(RuntimeError):
+        learn_together(**asked(two_lanes, tmp_path, watcher, training_shard_base=True))
+    assert len(watcher.working) >= 3
     wait_for_the_end_of(watcher.working)
 
 

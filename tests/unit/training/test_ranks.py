@@ -54,8 +54,9 @@ def two(
     """
     out = tmp_path_factory.mktemp("two")
     for kept in (alone[0] / "llama" / "checkpoint").glob("rollouts-*"):
-        (out / "llama" / "checkpoint").mkdir(parents=True, exist_ok=True)
-        shutil.copy(kept, out / "llama" / "checkpoint")
+        for name in ("llama", "llama cut up"):
+            (out / name / "checkpoint").mkdir(parents=True, exist_ok=True)
+            shutil.copy(kept, out / name / "checkpoint")
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     subprocess.run(
         [*start, "-m", "tests.unit.training.together", str(models), str(out)],
@@ -67,13 +68,14 @@ def two(
     return out, [json.loads((out / f"{place}.json").read_text()) for place in (0, 1)]
 
 
+@pytest.mark.parametrize("base", ["whole", "cut up"])
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_two_processes_have_the_losses_of_one(
-    alone: tuple[Path, dict[str, Any]], two: tuple[Path, list[dict[str, Any]]], family: str
+    alone: tuple[Path, dict[str, Any]], two: tuple[Path, list[dict[str, Any]]], family: str, base: str
 ) -> None:
     one = alone[1][family]
     assert len(one["losses"]) > 10
-    for told in (process[family] for process in two[1]):
+    for told in (process[f"{family} cut up" if base == "cut up" else family] for process in two[1]):
         assert told["losses"] == pytest.approx(one["losses"], abs=1e-5)
         assert told["sft"] == pytest.approx(one["sft"], abs=1e-5)
         assert told["stopped"] == one["stopped"] == "all steps done"
@@ -82,16 +84,50 @@ def test_two_processes_have_the_losses_of_one(
             assert ours | {"seconds": 0} == pytest.approx(theirs | {"seconds": 0}, abs=1e-5)
 
 
+@pytest.mark.parametrize("base", ["whole", "cut up"])
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 @pytest.mark.parametrize("part", ["sft", "ppo"])
 def test_two_processes_write_the_adapter_of_one(
-    alone: tuple[Path, dict[str, Any]], two: tuple[Path, list[dict[str, Any]]], family: str, part: str
+    alone: tuple[Path, dict[str, Any]],
+    two: tuple[Path, list[dict[str, Any]]],
+    family: str,
+    part: str,
+    base: str,
 ) -> None:
-    ours, theirs = (load_file(out / family / part / WEIGHTS_FILE) for out in (two[0], alone[0]))
+    here = f"{family} cut up" if base == "cut up" else family
+    ours = load_file(two[0] / here / part / WEIGHTS_FILE)
+    theirs = load_file(alone[0] / family / part / WEIGHTS_FILE)
     assert ours.keys() == theirs.keys()
     assert max(float(weight.abs().max()) for name, weight in theirs.items() if "lora_B" in name) > 1e-3
     for name, weight in theirs.items():
         torch.testing.assert_close(ours[name], weight, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_each_of_two_processes_holds_half_of_a_base_that_is_cut_up(
+    two: tuple[Path, list[dict[str, Any]]], family: str
+) -> None:
+    for told in (process[f"{family} cut up"] for process in two[1]):
+        before, after = told["bytes"]
+        assert before == after == pytest.approx(told["whole"] / 2, rel=0.01)
+        assert told["kept for sampling"] == []
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_process_without_a_pass_of_its_own_makes_one_that_counts_for_nothing(
+    two: tuple[Path, list[dict[str, Any]]], family: str
+) -> None:
+    for told in (process[f"{family} cut up"]["idle"] for process in two[1]):
+        assert (told["learnt"], told["seen"], told["none"]) == ([[0, 1]], [[[0, 1], 3]], [])
+        assert told["learnt"] == two[1][0][f"{family} idle"]["learnt"]
+        whole = two[1][0][f"{family} idle"]["gradients"]
+        for ours, theirs in zip(told["gradients"], whole, strict=True):
+            torch.testing.assert_close(torch.tensor(ours), torch.tensor(theirs), atol=1e-4, rtol=1e-4)
+
+
+def test_one_process_alone_cannot_cut_the_base_up(models: Path) -> None:
+    with pytest.raises(ValueError, match="one process alone"):
+        Trunk.load(str(models / "qwen3"), device="cpu", shard=True)
 
 
 def test_two_processes_that_were_killed_go_on_to_the_same_bytes(
@@ -131,6 +167,7 @@ def test_two_processes_are_told_of_the_same_things(two: tuple[Path, list[dict[st
     first, second = (told["words"] for told in two[1])
     assert (first["share"], second["share"]) == ([0, 2], [2, 5])
     assert (first["first"], second["first"]) == (True, False)
+    assert first["turn"][1] <= second["turn"][0]
     for told in (first, second):
         assert told["gathered"] == ["a", "b", "c", "d", "e"]
         assert told["tensors"] == [[0, 1], [2, 3], [4, 5], [10, 11], [12, 13], [14, 15]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from training.forward import Forward
 from training.ppo import train
 from training.ppo_config import PPOConfig, PPOReport
 from training.reference import Seen
+from training.rollouts import Sampler
 from training.trunk import Trunk
 
 # so long that a minibatch has several rows: each process has passes of its own
@@ -101,6 +103,38 @@ def trained(trunk: Trunk, work: Path) -> dict[str, Any]:
     return {"losses": losses, "sft": figures, "curve": report.curve, "stopped": report.stopped}
 
 
+def passed_idly(trunk: Trunk) -> dict[str, Any]:
+    """A batch of one pass, which is an idle one for the first process, and one of none. The gradients of the first."""
+    weights = trunk.weights("policy")
+    for weight in weights:
+        weight.grad = None
+    forward, tokens = Forward(trunk, "policy"), [trunk.tokens(PROMPTS[0], text) for text in ("yes", "no")]
+    told = forward.learn(tokens, lambda packed, new: (new.square().sum(), packed.indices))
+    ranks.sum_gradients(weights)
+    seen = forward.over(tokens, lambda packed, passed: (packed.indices, len(passed.layers)), states=True)
+    return {
+        "learnt": told,
+        "seen": seen,
+        "none": forward.over([], lambda *_: None),
+        "gradients": [weight.grad.tolist() for weight in weights if weight.grad is not None],
+    }
+
+
+def cut_up(model: Path, work: Path) -> dict[str, Any]:
+    """All of ``trained`` on a base that is cut up, and what is held of it."""
+    trunk = Trunk.load(str(model), dtype=torch.float32, threads=1, device="cpu", shard=True)
+    before = trunk.base_bytes
+    told = trained(trunk, work)
+    sampler = Sampler(trunk, work / "ppo")
+    sampler.sample(PROMPTS[:1], max_tokens=2)  # nothing for the first process
+    return told | {
+        "bytes": [before, trunk.base_bytes],
+        "whole": sum(weight.numel() * weight.element_size() for weight in trunk.frozen().values()),
+        "kept for sampling": [name for name in ("_decoder", "_general") if hasattr(sampler, name)],
+        "idle": passed_idly(trunk),
+    }
+
+
 def words() -> dict[str, Any]:
     """What this process makes of the group's words."""
     mine = ranks.share(5)
@@ -110,6 +144,10 @@ def words() -> dict[str, Any]:
         weights[1].grad = torch.tensor([5.0, 7.0])
     ranks.sum_gradients(weights)
     ranks.alike(weights[:1])
+    with ranks.in_turn():
+        turn = [time.monotonic()]
+        time.sleep(0.01)
+        turn.append(time.monotonic())
     views = torch.arange(6.0).view(3, 2) + 10 * ranks.place()
     return {
         "share": [mine.start, mine.stop],
@@ -119,6 +157,7 @@ def words() -> dict[str, Any]:
         "gradients": [one.grad.tolist() for one in weights if one.grad is not None],
         "weights": [one.tolist() for one in weights],
         "first": ranks.is_first(),
+        "turn": turn,
     }
 
 
@@ -142,6 +181,8 @@ def main() -> None:
         for model in sorted(models.iterdir()):
             trunk = Trunk.load(str(model), dtype=torch.float32, threads=1, device="cpu")
             told[model.name] = trained(trunk, out / model.name)
+            told[f"{model.name} idle"] = passed_idly(trunk)
+            told[f"{model.name} cut up"] = cut_up(model, out / f"{model.name} cut up")
             if model.name == "qwen3":
                 told["samples taken up"] = taken_up(trunk, out / model.name, "again").samples
                 told["by engine"] = by_engine(trunk, out)

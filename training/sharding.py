@@ -1,0 +1,62 @@
+"""The frozen base cut up among the processes that train together, by torch's FSDP2: each holds a part of every weight.
+
+A layer is gathered whole where a pass comes to it, forwards and backwards, and let go behind it; torch's hooks see to
+that. So a pass is a step of all processes: each makes as many, in the same order, from one thread. Adapters come after
+the cut and are whole everywhere, and their gradients are summed as ever (``ranks.sum_gradients``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, device, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from training import ranks
+
+
+class Cut(nn.Module):
+    """A base that is cut up. Work on it is done within a call: what lies outside the layers is whole meanwhile."""
+
+    def __init__(self, base: Any) -> None:
+        super().__init__()
+        self.base = base
+
+    def forward(self, work: Callable[[], Any]) -> Any:
+        """What ``work`` gives: tensors, in tuples or alone."""
+        return work()
+
+
+def cut(read: Callable[[], Any], place: device) -> Cut:
+    """The base that ``read`` gives, on the CPU, frozen and without adapters; on ``place`` there is never more of it
+    than this process's part and a layer. The processes of a host read one after the other, for its memory's sake.
+    Raises ValueError where one process is alone.
+    """
+    if ranks.size() == 1:
+        raise ValueError("shard: there is one process alone, and the base cannot be cut up among several")
+    mesh = init_device_mesh(place.type, (ranks.size(),))
+    with ranks.in_turn():
+        base = read()
+        parts = [part for part in base.modules() if isinstance(part, GradientCheckpointingLayer)]
+        ends = base.get_input_embeddings(), base.get_output_embeddings()
+        if ends[0].weight is not ends[1].weight:  # a weight that both have must be gathered for both at once
+            parts += ends
+        for part in parts:
+            fully_shard(part, mesh=mesh)
+        made = Cut(base)
+        fully_shard(made, mesh=mesh, reshard_after_forward=True)
+    return made
+
+
+def whole(weight: Tensor) -> Tensor:
+    """A weight, gathered from all processes where it is cut up."""
+    return weight.full_tensor() if isinstance(weight, DTensor) else weight
+
+
+def held(weight: Tensor) -> Tensor:
+    """What this process holds of a weight."""
+    return weight.to_local() if isinstance(weight, DTensor) else weight
