@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 
 from training.packing import Packed
+from training.recomputing import recomputed
 
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
@@ -62,9 +63,13 @@ class Cache:
 class Decoder:
     """Weights in ``dtype``, laid out for decoding."""
 
-    def __init__(self, model: Any, weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
-        """``model`` gives configuration and rotary table, ``weights`` transformers' names in float32."""
-        config = model.config
+    def __init__(
+        self, model: Any, weights: Mapping[str, Tensor], dtype: torch.dtype, *, recompute: bool = False
+    ) -> None:
+        """``model`` gives configuration and rotary table, ``weights`` transformers' names in float32. ``recompute``:
+        a pass that learns keeps the states between layers alone, and works a layer out anew for its gradients.
+        """
+        config, self.recompute = model.config, recompute
         self.dtype, self.device = dtype, weights["model.norm.weight"].device
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.size = getattr(config, "head_dim", None) or config.hidden_size // self.heads
@@ -137,12 +142,17 @@ class Decoder:
         x = F.embedding(packed.ids, self.embedding).float()
         cos, sin = self._cos[packed.positions][:, :, None], self._sin[packed.positions][:, :, None]
         mask, states = packed.mask(self.dtype), [x]
+        through = recomputed(self._through) if self.recompute else self._through
         for layer in self.layers:
-            q, k, v = (part.transpose(1, 2) for part in self._project(layer, x, cos, sin))
-            seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
-            x = self._rest(layer, x, seen.transpose(1, 2).flatten(2))
+            x = through(layer, x, cos, sin, mask)
             states.append(x)
         return [*states[:-1], self._normed(x, self.norm)]
+
+    def _through(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+        """One layer over packed conversations. ``x`` (rows, length, hidden)."""
+        q, k, v = (part.transpose(1, 2) for part in self._project(layer, x, cos, sin))
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+        return self._rest(layer, x, seen.transpose(1, 2).flatten(2))
 
     def logits(self, states: Tensor) -> Tensor:
         """Normed last states (…, hidden) to float32 logits (…, vocabulary)."""

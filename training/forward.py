@@ -38,7 +38,7 @@ class Forward:
         self._trunk, self._name = trunk, name
         self._decoder: Decoder | None = None
         if trunk.cut is None and supports(trunk.base.config):
-            self._decoder = Decoder(trunk.base, trunk.merged(name), trunk.compute)
+            self._decoder = Decoder(trunk.base, trunk.merged(name), trunk.compute, recompute=trunk.recompute)
 
     def over(
         self, conversations: Sequence[Tokens], work: Callable[[Packed, Pass], Told], *, states: bool = False

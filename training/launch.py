@@ -168,6 +168,7 @@ def _learn(settings: TrainingSettings, asked: Mapping[str, Any], watcher: Watche
         dtype=settings.arithmetic,
         threads=threads or None,
         shard=settings.training_shard_base,
+        recompute=settings.gradient_checkpointing,
     )
     return learn(trunk, settings=settings, watcher=watcher, **asked)
 

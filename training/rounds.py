@@ -40,9 +40,16 @@ ARCHIVE_SECONDS = 30.0
 
 
 @functools.cache
-def trunk_of(model_path: str, threads: int, arithmetic: Arithmetic) -> Trunk:
+def trunk_of(model_path: str, threads: int, arithmetic: Arithmetic, recompute: bool) -> Trunk:
     """The frozen base, read once a worker process."""
-    return Trunk.load(model_path, dtype=arithmetic, threads=threads or None)
+    return Trunk.load(model_path, dtype=arithmetic, threads=threads or None, recompute=recompute)
+
+
+def trunk_for(settings: TrainingSettings) -> Trunk:
+    """The base that a worker with these settings trains on."""
+    return trunk_of(
+        settings.model_path, settings.training_threads, settings.arithmetic, settings.gradient_checkpointing
+    )
 
 
 @dataclass(frozen=True)
@@ -292,8 +299,7 @@ class Round:
         return max(share * taken, self.settings.round_min_votes) if share else math.inf
 
     def _trunk(self) -> Trunk:
-        settings = self.settings
-        return trunk_of(settings.model_path, settings.training_threads, settings.arithmetic)
+        return trunk_for(self.settings)
 
     def _learner(self) -> Callable[..., Learned]:
         """The worker itself, or processes beside it, which have the memory of its base meanwhile."""

@@ -20,6 +20,11 @@ class TrainingSettings(Thresholds, EngineSettings):
         description="what a training run's matrix products are computed in; auto: bfloat16 where the processor is fast "
         "in it, else float32; weights and adapters stay float32",
     )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="whether a training run keeps only the states between layers for its gradients and works layers "
+        "out anew: less memory and more to compute where it learns",
+    )
     training_processes: int = Field(
         default=1,
         ge=1,

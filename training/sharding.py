@@ -14,9 +14,9 @@ from torch import Tensor, device, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from training import ranks
+from training.recomputing import layers
 
 
 class Cut(nn.Module):
@@ -41,7 +41,7 @@ def cut(read: Callable[[], Any], place: device) -> Cut:
     mesh = init_device_mesh(place.type, (ranks.size(),))
     with ranks.in_turn():
         base = read()
-        parts = [part for part in base.modules() if isinstance(part, GradientCheckpointingLayer)]
+        parts = layers(base)
         ends = base.get_input_embeddings(), base.get_output_embeddings()
         if ends[0].weight is not ends[1].weight:  # a weight that both have must be gathered for both at once
             parts += ends

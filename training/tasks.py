@@ -239,9 +239,9 @@ def canaries(registry: Registry, _log: EventLog) -> None:
             if token is not None:
                 from training.live_canaries import Watch  # torch: slow, so it comes under the lease
                 from training.memory import give_back
-                from training.rounds import trunk_of
+                from training.rounds import trunk_for
 
-                trunk = trunk_of(chosen.model_path, chosen.training_threads, chosen.arithmetic)
+                trunk = trunk_for(chosen)
                 logger.info("canaries of %s: %s", alias.name, Watch(registry, chosen, alias).look(trunk))
                 give_back()
 

@@ -22,6 +22,7 @@ from training import ranks, sharding
 from training.arithmetic import native_bfloat16
 from training.lanes import Lanes
 from training.packing import Tokens
+from training.recomputing import recompute_layers
 
 Told = TypeVar("Told")
 Arithmetic: TypeAlias = Literal["auto", "float32", "bfloat16"]
@@ -63,6 +64,7 @@ class Trunk:
     shape: LoraShape = field(default_factory=LoraShape)
     lanes: Lanes = field(default_factory=lambda: Lanes(1))
     cut: sharding.Cut | None = None  # where the processes that train together hold a part of the base each
+    recompute: bool = False  # passes that learn keep less and compute more (``recomputing``)
 
     @classmethod
     def load(
@@ -73,28 +75,31 @@ class Trunk:
         threads: int | None = None,
         device: str | None = None,
         shard: bool = False,
+        recompute: bool = False,
     ) -> Trunk:
         """Read the base. ``threads``: lanes of work, all cores unless asked otherwise; where several processes
         train together (``ranks``) those of this one.
 
         ``dtype`` is that of the arithmetic. ``auto`` is bfloat16 autocast where that is fast: on a GPU, and on a CPU
         with instructions for it; else float32. ``device`` is the GPU where there is one. ``shard`` cuts the base up
-        among the processes (``sharding``); raises ValueError where there is one.
+        among the processes (``sharding``); raises ValueError where there is one. ``recompute`` is gradient
+        checkpointing.
         """
         place = torch.device(device or ranks.device())
         lanes = Lanes((threads or ranks.cores()) if place.type == "cpu" else 1)
         if place.type == "cpu":
-            torch.set_num_threads(
-                lanes.count if shard else 1
-            )  # passes of all processes are no work for lanes
+            torch.set_num_threads(lanes.count if shard else 1)  # where all pass together, lanes cannot
         tokenizer = AutoTokenizer.from_pretrained(model_path)
         read = functools.partial(_read, model_path)
         cut = sharding.cut(read, place) if shard else None
         base = read().to(place) if cut is None else cut.base
+        if recompute:
+            recompute_layers(base)
         shape = LoraShape()
         model = get_peft_model(base, shape.config(), adapter_name="policy")
         model.eval()  # no dropout, ever: ratios of probabilities would be noise
-        return cls(model_path, tokenizer, model, _arithmetic(dtype, place), place, shape, lanes, cut)
+        compute = _arithmetic(dtype, place)
+        return cls(model_path, tokenizer, model, compute, place, shape, lanes, cut, recompute)
 
     @property
     def base(self) -> Any:

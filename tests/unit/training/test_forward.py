@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.unit.training.conftest import Loader, made_adapter
+from tests.unit.training.tiny import save_tiny
 from training.forward import Forward
 from training.packing import Packed, Tokens
 from training.trunk import Trunk
@@ -92,6 +93,42 @@ def test_gradients_are_those_of_peft(one: Trunk) -> None:
     for weight, theirs in zip(weights, wanted, strict=True):
         assert theirs.abs().max() > 0
         torch.testing.assert_close(weight.grad, theirs, atol=2e-4, rtol=2e-3)
+
+
+@pytest.fixture(params=["qwen3", "granite"])
+def twins(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Trunk, Trunk]:
+    """One that keeps what is inside the layers, and one that works it out anew, by the decoder and by transformers."""
+    folder = save_tiny(tmp_path / "model", request.param, num_hidden_layers=6)
+    plain, lean = (
+        Trunk.load(str(folder), dtype=torch.float32, threads=1, device="cpu", recompute=recompute)
+        for recompute in (False, True)
+    )
+    adapter = made_adapter(plain, tmp_path / "adapter")
+    lean.add("made", adapter)
+    return plain, lean
+
+
+def test_layers_that_are_worked_out_anew_give_the_same_gradients_and_keep_less(
+    twins: tuple[Trunk, Trunk],
+) -> None:
+    gradients, kept = [], []
+    for trunk in twins:
+        weights, sizes = trunk.weights("made"), [0]
+
+        def packing(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes[0] += tensor.nbytes
+            return tensor
+
+        for weight in weights:
+            weight.grad = None
+        with torch.autograd.graph.saved_tensors_hooks(packing, lambda tensor: tensor):
+            Forward(trunk, "made").learn(CONVERSATIONS, lambda _, logprobs: (logprobs.square().sum(), None))
+        gradients.append([weight.grad for weight in weights])
+        kept.append(sizes[0])
+    for ours, theirs in zip(*gradients, strict=True):
+        assert theirs.abs().max() > 0
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert kept[1] < kept[0] / 2
 
 
 def test_learning_adds_to_the_gradients_that_are_there(trunk: Trunk, adapter: Path) -> None:

@@ -122,7 +122,14 @@ def passed_idly(trunk: Trunk) -> dict[str, Any]:
 
 def cut_up(model: Path, work: Path) -> dict[str, Any]:
     """All of ``trained`` on a base that is cut up, and what is held of it."""
-    trunk = Trunk.load(str(model), dtype=torch.float32, threads=1, device="cpu", shard=True)
+    trunk = Trunk.load(
+        str(model),
+        dtype=torch.float32,
+        threads=1,
+        device="cpu",
+        shard=True,
+        recompute=model.name == "llama",
+    )
     before = trunk.base_bytes
     told = trained(trunk, work)
     sampler = Sampler(trunk, work / "ppo")
