@@ -90,15 +90,15 @@ class Trunk:
         if place.type == "cpu":
             torch.set_num_threads(lanes.count if shard else 1)  # where all pass together, lanes cannot
         tokenizer = AutoTokenizer.from_pretrained(model_path)
+        compute = _arithmetic(dtype, place)
         read = functools.partial(_read, model_path)
-        cut = sharding.cut(read, place) if shard else None
+        cut = sharding.cut(read, place, compute) if shard else None
         base = read().to(place) if cut is None else cut.base
         if recompute:
             recompute_layers(base)
         shape = LoraShape()
         model = get_peft_model(base, shape.config(), adapter_name="policy")
         model.eval()  # no dropout, ever: ratios of probabilities would be noise
-        compute = _arithmetic(dtype, place)
         return cls(model_path, tokenizer, model, compute, place, shape, lanes, cut, recompute)
 
     @property

@@ -21,6 +21,7 @@ from training.engine_rollouts import EngineSampler
 from training.engines import Engine
 from training.examples import Demonstration
 from training.forward import Forward
+from training.packing import Packed
 from training.ppo import train
 from training.ppo_config import PPOConfig, PPOReport
 from training.reference import Seen
@@ -120,6 +121,41 @@ def passed_idly(trunk: Trunk) -> dict[str, Any]:
     }
 
 
+def in_bfloat16(model: Path, *, shard: bool) -> dict[str, Any]:
+    """Log-probabilities and the gradient's size of an adapter far from zero, and how many of the layers' matrices
+    a pass keeps for it.
+    """
+    trunk = Trunk.load(str(model), dtype=torch.bfloat16, threads=1, device="cpu", shard=shard)
+    torch.manual_seed(5)
+    weights = trunk.add("far")
+    for weight in weights:
+        nn.init.normal_(weight, std=0.1)
+    tokens = [trunk.tokens(prompt, "yes") for prompt in PROMPTS[:2]]  # a pass of each process
+    matrices = {
+        tuple(shape)
+        for name, weight in trunk.base.named_parameters()
+        if "base_layer.weight" in name
+        and trunk.shape.rank not in weight.shape  # an adapter has some of that shape
+        for shape in (weight.shape, weight.shape[::-1])
+    }
+    held, kept = list[Tensor](), 0
+
+    def packing(tensor: Tensor) -> Tensor:
+        held.append(tensor.detach())
+        return tensor
+
+    def loss_of(_packed: Packed, new: Tensor) -> tuple[Tensor, list[float]]:
+        nonlocal kept
+        kept = sum(tuple(one.shape) in matrices and one.untyped_storage().nbytes() > 0 for one in held)
+        return new.square().sum(), new.tolist()
+
+    with torch.autograd.graph.saved_tensors_hooks(packing, lambda tensor: tensor):
+        found = Forward(trunk, "far").learn(tokens, loss_of)
+    ranks.sum_gradients(weights)
+    size = sum(float(weight.grad.abs().sum()) for weight in weights if weight.grad is not None)
+    return {"logprobs": [one for part in found for one in part], "gradient": size, "kept": kept}
+
+
 def cut_up(model: Path, work: Path) -> dict[str, Any]:
     """All of ``trained`` on a base that is cut up, and what is held of it."""
     trunk = Trunk.load(
@@ -139,6 +175,7 @@ def cut_up(model: Path, work: Path) -> dict[str, Any]:
         "whole": sum(weight.numel() * weight.element_size() for weight in trunk.frozen().values()),
         "kept for sampling": [name for name in ("_decoder", "_general") if hasattr(sampler, name)],
         "idle": passed_idly(trunk),
+        "bfloat16": in_bfloat16(model, shard=True),
     }
 
 
