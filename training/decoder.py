@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
@@ -30,18 +30,30 @@ def supports(config: Any) -> bool:
 
 
 @dataclass
+class Apart:
+    """Matrices side by side, and beside each what an adapter adds to it: W·x + B·A·x, with A as it is to be used."""
+
+    weights: list[Tensor]  # each (out, in)
+    down: Tensor | None  # the As, one under the other (n·rank, in); None: no adapter
+    ups: list[Tensor]  # the Bs, each (out, rank)
+
+
+Matrix: TypeAlias = Tensor | Apart
+
+
+@dataclass
 class Layer:
     """One layer's weights, projections fused. Norms stay float32."""
 
     norm: Tensor
-    qkv: Tensor
+    qkv: Matrix
     qkv_bias: Tensor | None
     query_norm: Tensor | None
     key_norm: Tensor | None
-    out: Tensor
+    out: Matrix
     mlp_norm: Tensor
-    gate_up: Tensor
-    down: Tensor
+    gate_up: Matrix
+    down: Matrix
 
 
 @dataclass
@@ -60,17 +72,13 @@ class Cache:
         return Cache([k[slots] for k in self.keys], [v[slots] for v in self.values])
 
 
-class Decoder:
-    """Weights in ``dtype``, laid out for decoding."""
+class Blocks:
+    """What a layer of such a model computes, in ``dtype``."""
 
-    def __init__(
-        self, model: Any, weights: Mapping[str, Tensor], dtype: torch.dtype, *, recompute: bool = False
-    ) -> None:
-        """``model`` gives configuration and rotary table, ``weights`` transformers' names in float32. ``recompute``:
-        a pass that learns keeps the states between layers alone, and works a layer out anew for its gradients.
-        """
-        config, self.recompute = model.config, recompute
-        self.dtype, self.device = dtype, weights["model.norm.weight"].device
+    def __init__(self, model: Any, dtype: torch.dtype, device: torch.device) -> None:
+        """``model`` gives configuration and rotary table."""
+        config = model.config
+        self.dtype, self.device = dtype, device
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.size = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.eps = config.rms_norm_eps
@@ -78,6 +86,51 @@ class Decoder:
         self._depth = config.num_hidden_layers
         self._cos = self._sin = torch.empty(0)
         self.reach(1)
+
+    @torch.no_grad()
+    def reach(self, length: int) -> None:
+        """Have rotations for positions below ``length``; never fewer than before."""
+        if length > len(self._cos):
+            positions = torch.arange(-(-length // 256) * 256, device=self.device)[None]
+            like = torch.zeros((1, 1), device=self.device)
+            self._cos, self._sin = (part[0] for part in self._rotary(like, positions))
+
+    def _through(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+        """One layer over packed conversations. ``x`` (rows, length, hidden)."""
+        q, k, v = (part.transpose(1, 2) for part in self._project(layer, x, cos, sin))
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+        return self._rest(layer, x, seen.transpose(1, 2).flatten(2))
+
+    def _project(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (…, heads, size), rotated."""
+        qkv = product(self._normed(x, layer.norm).to(self.dtype), layer.qkv, layer.qkv_bias)
+        qkv = qkv.view(*x.shape[:-1], -1, self.size)
+        q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], -2)
+        if layer.query_norm is not None and layer.key_norm is not None:
+            q, k = self._normed(q.float(), layer.query_norm), self._normed(k.float(), layer.key_norm)
+        return _rotated(q, cos, sin).to(self.dtype), _rotated(k, cos, sin).to(self.dtype), v
+
+    def _rest(self, layer: Layer, x: Tensor, seen: Tensor) -> Tensor:
+        """From attention's result to the layer's end."""
+        x = x + product(seen, layer.out)
+        gate, up = product(self._normed(x, layer.mlp_norm).to(self.dtype), layer.gate_up).chunk(2, -1)
+        return x + product(F.silu(gate) * up, layer.down)
+
+    def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
+
+
+class Decoder(Blocks):
+    """Whole weights in ``dtype``, laid out for decoding."""
+
+    def __init__(
+        self, model: Any, weights: Mapping[str, Tensor], dtype: torch.dtype, *, recompute: bool = False
+    ) -> None:
+        """``model`` gives configuration and rotary table, ``weights`` transformers' names in float32. ``recompute``:
+        a pass that learns keeps the states between layers alone, and works a layer out anew for its gradients.
+        """
+        super().__init__(model, dtype, weights["model.norm.weight"].device)
+        self.recompute = recompute
         self.load(weights)
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
@@ -112,7 +165,7 @@ class Decoder:
         for layer in self.layers:
             for name in ("qkv", "out", "gate_up", "down"):
                 root = getattr(layer, name)
-                if root.requires_grad:
+                if isinstance(root, Tensor) and root.requires_grad:
                     leaf = root.detach().requires_grad_()
                     setattr(layer, name, leaf)
                     roots.append(root)
@@ -125,14 +178,6 @@ class Decoder:
         self.reach(length)
         made = [torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in range(2 * self._depth)]
         return Cache(made[: self._depth], made[self._depth :])
-
-    @torch.no_grad()
-    def reach(self, length: int) -> None:
-        """Have rotations for positions below ``length``; never fewer than before."""
-        if length > len(self._cos):
-            positions = torch.arange(-(-length // 256) * 256, device=self.device)[None]
-            like = torch.zeros((1, 1), device=self.device)
-            self._cos, self._sin = (part[0] for part in self._rotary(like, positions))
 
     def read(self, packed: Packed) -> list[Tensor]:
         """Every layer's states (rows, length, hidden) over packed conversations, embeddings first, last normed.
@@ -147,12 +192,6 @@ class Decoder:
             x = through(layer, x, cos, sin, mask)
             states.append(x)
         return [*states[:-1], self._normed(x, self.norm)]
-
-    def _through(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
-        """One layer over packed conversations. ``x`` (rows, length, hidden)."""
-        q, k, v = (part.transpose(1, 2) for part in self._project(layer, x, cos, sin))
-        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
-        return self._rest(layer, x, seen.transpose(1, 2).flatten(2))
 
     def logits(self, states: Tensor) -> Tensor:
         """Normed last states (…, hidden) to float32 logits (…, vocabulary)."""
@@ -198,29 +237,23 @@ class Decoder:
             x = self._rest(layer, x, seen.reshape(len(tokens), -1))
         return self._logits(x)
 
-    def _project(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (…, heads, size), rotated."""
-        qkv = F.linear(self._normed(x, layer.norm).to(self.dtype), layer.qkv, layer.qkv_bias)
-        qkv = qkv.view(*x.shape[:-1], -1, self.size)
-        q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], -2)
-        if layer.query_norm is not None and layer.key_norm is not None:
-            q, k = self._normed(q.float(), layer.query_norm), self._normed(k.float(), layer.key_norm)
-        return _rotated(q, cos, sin).to(self.dtype), _rotated(k, cos, sin).to(self.dtype), v
-
-    def _rest(self, layer: Layer, x: Tensor, seen: Tensor) -> Tensor:
-        """From attention's result to the layer's end."""
-        x = x + F.linear(seen, layer.out)
-        gate, up = F.linear(self._normed(x, layer.mlp_norm).to(self.dtype), layer.gate_up).chunk(2, -1)
-        return x + F.linear(F.silu(gate) * up, layer.down)
-
     def _logits(self, x: Tensor) -> Tensor:
         return self.logits(self._normed(x, self.norm))
-
-    def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
 
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary position embedding (Su et al. 2021). ``x`` (…, heads, size)."""
     first, second = x.chunk(2, -1)
     return x * cos + torch.cat([-second, first], -1) * sin
+
+
+def product(x: Tensor, matrix: Matrix, bias: Tensor | None = None) -> Tensor:
+    """``x`` (…, in) to (…, out)."""
+    if isinstance(matrix, Tensor):
+        return F.linear(x, matrix, bias)
+    parts = [F.linear(x, weight) for weight in matrix.weights]
+    if matrix.down is not None:
+        low = F.linear(x, matrix.down).chunk(len(parts), -1)
+        parts = [part + F.linear(one, up) for part, one, up in zip(parts, low, matrix.ups, strict=True)]
+    made = torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+    return made if bias is None else made + bias

@@ -2,8 +2,8 @@
 processes where several train together (``ranks``).
 
 Where ``decoder`` knows the architecture, the adapter is merged into the weights (W + scale·B·A, differentiable)
-and whole batches run in lanes. Elsewhere, and where the base is cut up (``sharding``), transformers and PEFT do the
-same one batch after the other.
+and whole batches run in lanes. Elsewhere transformers and PEFT do the same one batch after the other; where the base is
+cut up (``sharding``), too, they or ``cut_decoder``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from training import ranks
+from training.cut_decoder import CutDecoder
 from training.decoder import Decoder, supports
 from training.packing import Packed, Tokens, pack
 from training.trunk import Trunk
@@ -37,7 +38,10 @@ class Forward:
     def __init__(self, trunk: Trunk, name: str | None) -> None:
         self._trunk, self._name = trunk, name
         self._decoder: Decoder | None = None
-        if trunk.cut is None and supports(trunk.base.config):
+        self._cut_decoder: CutDecoder | None = None
+        if trunk.cut is not None and supports(trunk.base.config):
+            self._cut_decoder = CutDecoder(trunk.base, name, trunk.shape.scale, trunk.compute)
+        elif supports(trunk.base.config):
             self._decoder = Decoder(trunk.base, trunk.merged(name), trunk.compute, recompute=trunk.recompute)
 
     def over(
@@ -129,8 +133,10 @@ class Forward:
         return chosen - logits.logsumexp(-1), told
 
     def _general(self, packed: Packed) -> tuple[Tensor, ...]:
-        """Every layer's states (rows, length, hidden), by transformers."""
+        """Every layer's states (rows, length, hidden), by transformers or over a base that is cut up."""
         trunk = self._trunk
+        if self._cut_decoder is not None:
+            return self._cut_decoder.read(packed)
         with trunk.using(self._name) as base, trunk.autocast():
             out = base.base_model(
                 input_ids=packed.ids,

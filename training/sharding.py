@@ -18,6 +18,8 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from training import ranks
+from training.cut_decoder import work_alone
+from training.decoder import supports
 from training.recomputing import layers
 
 
@@ -50,6 +52,8 @@ def cut(read: Callable[[], Any], place: torch.device, compute: torch.dtype) -> C
         how: Any = {"mesh": mesh, "ignored_params": small}
         mixed = MixedPrecisionPolicy(param_dtype=compute, cast_forward_inputs=False)
         for layer in layers(base):
+            if supports(base.config):
+                layer.forward = work_alone
             fully_shard(layer, mp_policy=mixed, **how)
         ends = base.get_input_embeddings(), base.get_output_embeddings()
         if ends[0].weight is not ends[1].weight:  # a weight that both have must be gathered for both at once

@@ -132,8 +132,9 @@ def test_layers_that_are_gathered_in_bfloat16_compute_what_autocast_does(
     monkeypatch.setattr("training.forward.supports", lambda _: False)
     whole = together.in_bfloat16(models / family, shard=False)
     for told in (process[f"{family} cut up"]["bfloat16"] for process in two[1]):
-        assert told["logprobs"] == pytest.approx(whole["logprobs"], abs=1e-5)
-        assert told["gradient"] == pytest.approx(whole["gradient"], rel=1e-4)
+        near = {"llama": 1e-5, "qwen3": 0.03}[family]  # the latter not by transformers, so rounded elsewhere
+        assert told["logprobs"] == pytest.approx(whole["logprobs"], abs=near)
+        assert told["gradient"] == pytest.approx(whole["gradient"], rel=near)
         assert whole["kept"] >= 2 * 5 - 1  # the first layer's queries hang on no adapter
         assert told["kept"] == 0
 

@@ -141,7 +141,8 @@ def in_bfloat16(model: Path, *, shard: bool) -> dict[str, Any]:
     held, kept = list[Tensor](), 0
 
     def packing(tensor: Tensor) -> Tensor:
-        held.append(tensor.detach())
+        if not tensor.requires_grad:  # not an adapter's, which may have the shape of a matrix, too
+            held.append(tensor)
         return tensor
 
     def loss_of(_packed: Packed, new: Tensor) -> tuple[Tensor, list[float]]:
@@ -158,23 +159,19 @@ def in_bfloat16(model: Path, *, shard: bool) -> dict[str, Any]:
 
 def cut_up(model: Path, work: Path) -> dict[str, Any]:
     """All of ``trained`` on a base that is cut up, and what is held of it."""
-    trunk = Trunk.load(
-        str(model),
-        dtype=torch.float32,
-        threads=1,
-        device="cpu",
-        shard=True,
-        recompute=model.name == "llama",
-    )
+    how: dict[str, Any] = {"dtype": torch.float32, "threads": 1, "device": "cpu", "shard": True}
+    trunk = Trunk.load(str(model), **how)
     before = trunk.base_bytes
     told = trained(trunk, work)
     sampler = Sampler(trunk, work / "ppo")
     sampler.sample(PROMPTS[:1], max_tokens=2)  # nothing for the first process
+    lean = Trunk.load(str(model), **how, recompute=True)
+    lean.add("policy", work.parent / model.name / "ppo")
     return told | {
         "bytes": [before, trunk.base_bytes],
         "whole": sum(weight.numel() * weight.element_size() for weight in trunk.frozen().values()),
         "kept for sampling": [name for name in ("_decoder", "_general") if hasattr(sampler, name)],
-        "idle": passed_idly(trunk),
+        "idle": passed_idly(lean),
         "bfloat16": in_bfloat16(model, shard=True),
     }
 
