@@ -1,8 +1,8 @@
 """Samples a second of a whole PPO step: two processes of one thread each, beside one process of two threads.
 
 As ``speed``, turn about, with the same work; the processes are started by ``torchrun`` and speak over gloo. The third
-are two that hold half of the base each (``HEED_TRAINING_SHARD_BASE``): their passes go through transformers and PEFT,
-each layer gathered on the way, and each samples from a whole copy of its own.
+are two that hold half of the base each (``HEED_TRAINING_SHARD_BASE``): each layer is gathered where a pass comes to it,
+and each samples from a whole copy of its own.
 """
 
 from __future__ import annotations
