@@ -9,6 +9,7 @@ cut up (``sharding``), too, they or ``cut_decoder``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -127,10 +128,18 @@ class Forward:
         """The parts of a ``Pass``."""
         layers = self._decoder.read(packed) if self._decoder is not None else self._general(packed)
         flat = layers[-1].reshape(-1, layers[-1].shape[-1])[packed.source]
-        logits = self._decoder.logits(flat) if self._decoder is not None else self._trunk.logits(flat)
+        logits = self._logits(flat)
         chosen = logits.gather(1, packed.target[:, None])[:, 0]
         told = tuple(layer.reshape(-1, layer.shape[-1]) for layer in layers) if states else ()
         return chosen - logits.logsumexp(-1), told
+
+    def _logits(self, states: Tensor) -> Tensor:
+        if self._decoder is not None:
+            return self._decoder.logits(states)
+        with (
+            self._trunk.autocast() if self._cut_decoder is not None else nullcontext()
+        ):  # as the decoder does
+            return self._trunk.logits(states)
 
     def _general(self, packed: Packed) -> tuple[Tensor, ...]:
         """Every layer's states (rows, length, hidden), by transformers or over a base that is cut up."""
