@@ -42,6 +42,35 @@ def _by_text(
     return scored
 
 
+def _config(told: dict[str, Any], folder: str, samples: int) -> Any:
+    """TRL's settings for the work that is told; a step is of so many ``samples``."""
+    from trl.experimental.ppo import PPOConfig
+
+    return PPOConfig(
+        output_dir=folder,
+        total_episodes=10**9,
+        per_device_train_batch_size=samples,
+        seed=told["seed"],
+        num_mini_batches=told["minibatches"],
+        num_ppo_epochs=told["epochs"],
+        local_rollout_forward_batch_size=told["forward_batch"],
+        response_length=told["max_tokens"],
+        learning_rate=told["learning_rate"],
+        lr_scheduler_type="constant",
+        kl_coef=told["beta"],
+        temperature=1.0,
+        stop_token="eos",
+        missing_eos_penalty=1.0,
+        num_sample_generations=0,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+
+
 def main(turns: Turns, folder: str) -> None:
     """Until nobody asks for more."""
     import torch
@@ -52,7 +81,7 @@ def main(turns: Turns, folder: str) -> None:
         AutoTokenizer,
         TrainerCallback,
     )
-    from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
+    from trl.experimental.ppo import PPOTrainer, ppo_trainer
 
     told = turns.settings
     torch.set_num_threads(told["threads"])
@@ -94,31 +123,8 @@ def main(turns: Turns, folder: str) -> None:
         def on_step_end(self, *_: Any, **__: Any) -> None:
             turns.stepped(samples, sizes.pop())
 
-    settings = PPOConfig(
-        output_dir=folder,
-        total_episodes=10**9,
-        per_device_train_batch_size=samples,
-        seed=told["seed"],
-        num_mini_batches=told["minibatches"],
-        num_ppo_epochs=told["epochs"],
-        local_rollout_forward_batch_size=told["forward_batch"],
-        response_length=told["max_tokens"],
-        learning_rate=told["learning_rate"],
-        lr_scheduler_type="constant",
-        kl_coef=told["beta"],
-        temperature=1.0,
-        stop_token="eos",
-        missing_eos_penalty=1.0,
-        num_sample_generations=0,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-    )
     trainer = PPOTrainer(
-        args=settings,
+        args=_config(told, folder, samples),
         processing_class=tokenizer,
         model=policy,
         ref_model=None,
