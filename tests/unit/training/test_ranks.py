@@ -68,6 +68,15 @@ def two(
     return out, [json.loads((out / f"{place}.json").read_text()) for place in (0, 1)]
 
 
+def assert_near(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    """Each matrix as a whole, to a ten-thousandth of its size. Sums are ordered otherwise, and by each processor in its
+    own way; where a gradient is next to nothing Adam makes of its last digits a step of a single weight.
+    """
+    assert ours.keys() == theirs.keys()
+    for name, weight in theirs.items():
+        assert float((ours[name] - weight).norm()) <= 1e-4 * float(weight.norm()), name
+
+
 @pytest.mark.parametrize("base", ["whole", "cut up"])
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_two_processes_have_the_losses_of_one(
@@ -97,10 +106,8 @@ def test_two_processes_write_the_adapter_of_one(
     here = f"{family} cut up" if base == "cut up" else family
     ours = load_file(two[0] / here / part / WEIGHTS_FILE)
     theirs = load_file(alone[0] / family / part / WEIGHTS_FILE)
-    assert ours.keys() == theirs.keys()
     assert max(float(weight.abs().max()) for name, weight in theirs.items() if "lora_B" in name) > 1e-3
-    for name, weight in theirs.items():
-        torch.testing.assert_close(ours[name], weight, atol=1e-5, rtol=0)
+    assert_near(ours, theirs)
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -162,8 +169,7 @@ def test_one_process_goes_on_with_what_two_began(
         load_file(folder / WEIGHTS_FILE)
         for folder in (two[0] / "qwen3" / "by one", alone[0] / "qwen3" / "ppo")
     )
-    for name, weight in theirs.items():
-        torch.testing.assert_close(ours[name], weight, atol=1e-5, rtol=0)
+    assert_near(ours, theirs)
 
 
 def test_the_first_of_two_processes_asks_the_engines_and_both_hear_the_replies(

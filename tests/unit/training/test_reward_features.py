@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from training.packing import Tokens
 from training.reference import look
 from training.reward_features import (
     BEARING,
+    EXTENT,
     LIKELIHOOD,
     LONGEST,
     PHRASES,
@@ -18,6 +20,7 @@ from training.reward_features import (
     WORDS,
     Standard,
     bearing,
+    extent,
     last_question,
     less_length,
     likelihood,
@@ -29,7 +32,7 @@ from training.reward_features import (
 from training.trunk import Trunk
 
 SURFACE = len(surface(""))
-SMALL = SURFACE + BEARING + LIKELIHOOD
+SMALL = SURFACE + EXTENT + BEARING + LIKELIHOOD
 
 
 def test_the_surface_of_a_text() -> None:
@@ -60,15 +63,32 @@ def test_an_empty_text_has_a_surface_too() -> None:
     assert sum(map(abs, told)) == pytest.approx(math.log(2))
 
 
+def test_the_extent_of_a_reply() -> None:
+    told = extent("One two three. Four five six seven eight!")  # two sentences, eight words
+    near = [
+        math.exp(-((math.log(2) * steps / 0.6) ** 2)) for steps in (1, 0, 1, 2, 3, 4, 5, 6)
+    ]  # from 8 words
+    assert told == pytest.approx([0, 1, 0, 0, *near])
+    assert extent("")[:4] == extent("word")[:4] == [1, 0, 0, 0]
+    assert extent("a. b. c. d. e.")[:4] == [0, 0, 0, 0]
+
+
 def test_phrases_are_words_and_neighbours_whatever_their_case() -> None:
-    assert phrases("123456789") == {0xCBF43926 % PHRASES}  # the check value of CRC-32
-    assert len(phrases("Yes, yes")) == 4  # yes | , | yes , | , yes
-    assert (
-        phrases("YES ok")
-        == phrases("yes ok")
-        == phrases("yes") | phrases("ok") | (phrases("yes ok") - phrases("yes") - phrases("ok"))
-    )
+    bucket = lambda phrase: zlib.crc32(phrase.encode()) % PHRASES  # noqa: E731
+    assert zlib.crc32(b"123456789") == 0xCBF43926  # the check value of CRC-32
+    wanted = ["yes", ",", "ok", " yes", "yes ,", ", ok", "ok  "]  # with its beginning and its end
+    assert phrases("Yes, OK") == phrases("yes, ok") == set(map(bucket, wanted))
+    assert phrases("yes yes") == set(map(bucket, ["yes", " yes", "yes yes", "yes  "]))
     assert phrases("") == set()
+
+
+def test_a_block_in_which_nothing_differs_does_not_shout() -> None:
+    raw = raw_of(40)
+    raw[:, 7 : 7 + SURFACE] = 0.25
+    odd = raw[:1].clone()
+    odd[:, 7 : 7 + SURFACE] = 9.0
+    told = Standard.of(raw).apply(odd)[:, 7 : 7 + SURFACE]
+    torch.testing.assert_close(told, torch.full_like(told, LONGEST * math.sqrt(WEIGHTS[1])))
 
 
 def test_the_bearing_of_a_reply_on_its_question() -> None:
@@ -109,7 +129,9 @@ def test_raw_features_are_states_surface_and_phrases_of_the_text_without_its_end
             likelihood(seen.logprobs)
         )
         torch.testing.assert_close(row[states : states + SURFACE], torch.tensor(surface("ok no?")))
-        assert row[states + SURFACE : states + SURFACE + BEARING].tolist() == bearing("so", "ok no?")
+        begins = states + SURFACE + EXTENT
+        torch.testing.assert_close(row[states + SURFACE : begins], torch.tensor(extent("ok no?")))
+        assert row[begins : begins + BEARING].tolist() == bearing("so", "ok no?")
         assert set(row[-PHRASES:].nonzero()[:, 0].tolist()) == phrases("ok no?")
 
 
@@ -125,9 +147,8 @@ def test_each_block_gets_its_weight_whatever_its_width_and_scale() -> None:
     raw = raw_of(40)
     told = Standard.of(raw).apply(raw)
     torch.testing.assert_close(told.mean(0), torch.zeros(told.shape[1]), atol=2e-2, rtol=0)
-    lengths = [
-        block.square().sum(1).mean() for block in told.split([7, SURFACE, BEARING, LIKELIHOOD, PHRASES], 1)
-    ]
+    sizes = [7, SURFACE, EXTENT, BEARING, LIKELIHOOD, PHRASES]
+    lengths = [block.square().sum(1).mean() for block in told.split(sizes, 1)]
     torch.testing.assert_close(torch.stack(lengths), torch.tensor(WEIGHTS), atol=1e-3, rtol=1e-3)
 
 
