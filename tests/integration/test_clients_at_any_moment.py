@@ -96,7 +96,9 @@ async def client(port: int, draw: random.Random) -> None:
     data = data[: draw.choice([len(data), len(data), draw.randint(1, len(data))])]
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=4096)
     try:
-        while data:
+        while (
+            data and not writer.is_closing()
+        ):  # the gateway may have closed it: uvloop then refuses to write
             cut = draw.choice([len(data), draw.randint(1, len(data))])
             writer.write(data[:cut])
             await writer.drain()
@@ -107,7 +109,7 @@ async def client(port: int, draw: random.Random) -> None:
                 for _ in range(draw.randint(0, 40)):
                     await reader.read(draw.choice([1, 100, 4096]))
                     await asyncio.sleep(draw.choice([0, 0, 0.002]))
-        if draw.random() < 0.3:
+        if draw.random() < 0.3 and not writer.is_closing():
             writer.write_eof()
             await asyncio.sleep(draw.choice([0, 0.01]))
     except OSError:
