@@ -7,7 +7,7 @@ reply share: a wish to be answered in the words of the question is told in 69 % 
 with it (200 votes). The likelihood is how the base would have said it: a reply to another question is told from
 one to this in 47 % of pairs without it and in 89 % with it (40 votes). Both together cost wishes that need
 neither half a point to two. The extent is for wishes that have a middle, which no line can follow: neither more nor
-less than two sentences, about a dozen words. Of such it tells 80 to 84 % of pairs where 75 to 77 % are told without
+less than two sentences, about a dozen words. Of such it tells 85 % of pairs where 77 % are told without
 it, and others as well as before (300 votes, a quarter turned round).
 
 Blocks are standardised and then scaled so that a reply's mean square length in each is its ``weight``: one
@@ -100,8 +100,8 @@ def _sentences(text: str) -> int:
 
 
 def phrases(text: str) -> set[int]:
-    """Buckets of the words and pairs of neighbouring words, of which beginning and end are one each; CRC32, the same
-    in every process.
+    """Buckets of the words and pairs of neighbours, where beginning and end are neighbours too; CRC32, the same in
+    every process.
     """
     words = _WORD.findall(text.lower())
     pairs = [f"{a} {b}" for a, b in pairwise((BEGIN, *words, END))] if words else []
