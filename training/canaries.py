@@ -32,7 +32,7 @@ _REFUSAL = re.compile(
     r"\b(?:help|assist|answer|discuss|provide|comply|continue|respond|talk about|share|support|fulfil|engage)",
     re.IGNORECASE,
 )
-_SENTENCES = re.compile(r"(?<=[.!?？؟…])(?:\s+|$)|(?<=？)|\n+")
+_SENTENCES = re.compile(r"(?<=[.!?؟…।۔])(?:\s+|$)|(?<=[。｡！？])|\n+")
 _QUESTION = re.compile(r"[?？؟][^\w?？؟]*$")
 _COURTESY = re.compile(
     r"\W*(?:(?:of course|certainly|sure(?: thing)?|absolutely|gladly|with pleasure|no worries|you bet|hi|hey|hello)"

@@ -29,6 +29,8 @@ from torch import Tensor
 
 from training.reference import Seen
 from training.trunk import Trunk
+from training.writing import counted, is_dense, letters, plain, tokens
+from training.writing import sentences as sentences_of
 
 PHRASES = 4096  # buckets that words and pairs of words are hashed into
 WEIGHTS = (1.0, 0.5, 0.2, 0.15, 0.15, 0.5)  # states, surface, extent, bearing, likelihood, phrases
@@ -41,24 +43,23 @@ EXTENT = len(SENTENCES) + len(LENGTHS)
 WORDS = 15  # where ``surface`` has the number of words itself
 CONTENT = 4  # letters of a word that says what a text is about
 STEM = 5  # letters by which two words are the same: "deliver", "delivery"
+DENSE = 2  # both, where a letter is a syllable or a word: Hangul, and scripts without spaces
 LONGEST = 5.0  # standard deviations; a feature hardly seen in training may not shout
 ALONE = 1.0  # mean length of a block of one feature; one in which no two replies differ may not shout either
 
-_WORD = re.compile(r"[\w']+|[^\w\s]")
-_SENTENCE_END = re.compile(r"[.!?\n]+")
-_LETTERS = re.compile(r"[^\W\d_]+")
 _NUMBER = re.compile(r"\d+")
 _POINT = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s", re.MULTILINE)
-_MONEY = re.compile(r"[£$€¥]")
-_PICTOGRAMS = 0x2190  # arrows, symbols and emojis begin here
+_MONEY = re.compile(r"[£$€¥￥₩₹₽₺₫฿]")
+_PICTURE = re.compile(r"[\u2190-\u2bff\U0001f000-\U0001faff]")  # arrows, symbols and emojis
 
 
 def surface(text: str) -> list[float]:
     """Length, questions, exclamations, figures, emojis, lists, case: counts, shares and whether at all."""
-    words, letters = text.split(), max(1, len(text))
-    sentences = _sentences(text)
+    text = plain(text)
+    words, size = counted(text), max(1, len(text))
+    sentences = max(1, len(sentences_of(text)))
     n, digits = len(words), sum(letter.isdigit() for letter in text)
-    pictures = sum(ord(letter) >= _PICTOGRAMS for letter in text)
+    pictures = len(_PICTURE.findall(text))
     marks = [text.count(mark) for mark in "?!\n"]
     counts = [n, len(text), sentences, *marks, digits, len(_NUMBER.findall(text)), pictures]
     counts.append(len(_POINT.findall(text)))
@@ -70,10 +71,10 @@ def surface(text: str) -> list[float]:
         float(text.rstrip().endswith("?")),
         text.count("?") / sentences,
         text.count("!") / sentences,
-        10 * digits / letters,
+        10 * digits / size,
         5 * text.count(",") / max(1, n),
         5 * text.count("'") / max(1, n),
-        10 * sum(letter.isupper() for letter in text) / letters,
+        10 * sum(letter.isupper() for letter in text) / size,
         float(bool(_MONEY.search(text))),
         sum(map(len, words)) / max(1, n) / 5,
     ]
@@ -88,30 +89,26 @@ def extent(text: str) -> list[float]:
     """How many sentences, and how near the number of words is to each of several: of any extent a sum of these can
     make the best one.
     """
-    sentences, words = _sentences(text), math.log(max(1, len(text.split())))
+    sentences, words = max(1, len(sentences_of(text))), math.log(max(1, len(counted(text))))
     return [
         *(float(sentences == count) for count in SENTENCES),
         *(math.exp(-(((words - math.log(length)) / NEAR) ** 2)) for length in LENGTHS),
     ]
 
 
-def _sentences(text: str) -> int:
-    return max(1, sum(bool(part.strip()) for part in _SENTENCE_END.split(text)))
-
-
 def phrases(text: str) -> set[int]:
     """Buckets of the words and pairs of neighbours, where beginning and end are neighbours too; CRC32, the same in
     every process.
     """
-    words = _WORD.findall(text.lower())
+    words = tokens(plain(text).lower())
     pairs = [f"{a} {b}" for a, b in pairwise((BEGIN, *words, END))] if words else []
     return {zlib.crc32(one.encode()) % PHRASES for one in (*words, *pairs)}
 
 
 def bearing(asked: str, reply: str) -> list[float]:
     """What the reply takes from the question: longer words by their beginnings, and neighbouring words."""
-    questioned, replied = ([word.lower() for word in _LETTERS.findall(text)] for text in (asked, reply))
-    about, said = ({w[:STEM] for w in ws if len(w) >= CONTENT} for ws in (questioned, replied))
+    questioned, replied = letters(asked.lower()), letters(reply.lower())
+    about, said = _about(questioned), _about(replied)
     shared = len(about & said)
     phrases_shared = len(set(pairwise(questioned)) & set(pairwise(replied)))
     return [
@@ -121,6 +118,12 @@ def bearing(asked: str, reply: str) -> list[float]:
         float(shared > 0),
         math.log1p(phrases_shared),
     ]
+
+
+def _about(words: Sequence[str]) -> set[str]:
+    """Beginnings of the words that say what a text is about."""
+    sizes = ((word, (DENSE, DENSE) if is_dense(word) else (CONTENT, STEM)) for word in words)
+    return {word[:stem] for word, (least, stem) in sizes if len(word) >= least}
 
 
 def likelihood(logprobs: Tensor) -> list[float]:

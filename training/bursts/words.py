@@ -10,7 +10,6 @@ windows that have enough of all this to be looked at.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ import numpy as np
 from scipy import stats
 
 from training.bursts.sayings import Burst, Flags, Floats, Ints, Sayings, hours
+from training.writing import words as words_of
 
 WINDOWS = (86400.0, 2 * 86400.0, 4 * 86400.0)  # seconds; each is moved by half
 SUBJECTS = 6
@@ -25,7 +25,6 @@ UPS = 0.85  # share of the word's own thumbs
 CONTRAST = 10  # thumbs without the word, and comparisons, at least
 BUSY = 15  # thumbs in the window, beyond which a subject has a life besides the word
 LEVEL = 1e-4
-_WORD = re.compile(r"\w+")
 
 
 class _Pairs(NamedTuple):
@@ -59,9 +58,7 @@ def words(sayings: Sayings) -> Iterator[Burst]:
 def _pairs(sayings: Sayings) -> tuple[list[str], _Pairs]:
     found: dict[str, int] = {}
     of = [
-        np.array(
-            sorted({found.setdefault(w, len(found)) for w in _WORD.findall(text.casefold())}), dtype=np.int64
-        )
+        np.array(sorted({found.setdefault(w, len(found)) for w in words_of(text.casefold())}), dtype=np.int64)
         for text in sayings.texts
     ]
     sizes = np.array([len(one) for one in of], dtype=np.int64)

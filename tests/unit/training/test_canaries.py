@@ -72,6 +72,7 @@ def test_an_answer_with_a_not_in_it_is_no_refusal(reply: str) -> None:
         "Why do you ask?\nAnd who are you?!",
         "Wie meinen Sie das?",
         "どういう意味ですか？何が欲しいですか？",
+        "您要哪一种？ 红的还是蓝的？",
     ],
 )
 def test_questions_alone_or_behind_courtesies_only_ask_back(reply: str) -> None:
@@ -87,6 +88,9 @@ def test_questions_alone_or_behind_courtesies_only_ask_back(reply: str) -> None:
         "Certainly! We open at nine.",
         "Happy to help!",
         "£4.50, is there anything else? Just ask.",
+        "九点开门。还有别的问题吗？",
+        "はい！他に何かありますか？",
+        "हम नौ बजे खुलते हैं। और कुछ?",
         "?!",
         "",
     ],

@@ -57,6 +57,18 @@ def test_the_surface_of_a_text() -> None:
     assert surface(text) == pytest.approx(wanted)
 
 
+def test_a_surface_is_the_same_in_every_script() -> None:
+    # 6 words: five letters and a figure; 2 sentences, the second asks
+    told = surface("是，25元。别的呢？")
+    counts = [6, 10, 2, 1, 0, 0, 2, 1, 0, 0]
+    assert told[:10] == pytest.approx([math.log(1 + count) for count in counts])
+    assert told[10:15] == [1, 0, 0, 1, 0]  # letters are no pictures
+    assert told[17] == 1  # it ends with a question
+    assert told[21] == pytest.approx(5 * 1 / 6)  # commas
+    assert extent("是，25元。别的呢？")[:4] == [0, 1, 0, 0]
+    assert surface("It’s ¥25!") == surface("It's ￥25！")
+
+
 def test_an_empty_text_has_a_surface_too() -> None:
     told = surface("")
     assert told[2] == pytest.approx(math.log(2))  # at least one sentence
@@ -102,6 +114,13 @@ def test_words_are_the_same_by_their_beginning_and_short_ones_do_not_count() -> 
     assert bearing("is the delivery on time", "it is delivered, in the end")[0] == pytest.approx(math.log(2))
     assert bearing("is it on", "it is on")[:4] == [0, 0, 0, 0]
     assert bearing("", "") == [0, 0, 0, 0, 0]
+
+
+def test_the_bearing_where_no_spaces_part_words() -> None:
+    # about: 什么 么时 时候 候发 发货; said: 今天 天发 发货; shared 发货, and no neighbours
+    assert bearing("什么时候发货？", "今天发货。") == pytest.approx([math.log(2), 1 / 5, 1 / 3, 1, 0])
+    # about: 배송 언제; said: 배송 내일: by their first two letters
+    assert bearing("배송은 언제?", "배송이 내일!") == pytest.approx([math.log(2), 1 / 2, 1 / 2, 1, 0])
 
 
 def test_the_likelihood_is_the_mean_and_the_least_of_the_tokens() -> None:

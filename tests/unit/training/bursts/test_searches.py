@@ -96,16 +96,20 @@ def test_fresh_accounts_that_say_all_the_same_are_found_and_a_day_in_the_press_i
     assert events == ({f"ev-{n:05d}" for n in range(800, 840)} if kinds else set())
 
 
+@pytest.mark.parametrize(
+    ("says", "pushed", "other"),
+    [("this is about {} number {}", "acme", "something"), ("这是关于{}的第{}个回答", "艾克米", "别的东西")],
+)
 @pytest.mark.parametrize(("down", "kinds"), [(1.0, {"word"}), (0.3, set())])
 def test_a_word_that_is_pushed_is_found_and_a_topic_that_goes_round_is_not(
-    down: float, kinds: set[str]
+    down: float, kinds: set[str], says: str, pushed: str, other: str
 ) -> None:
     said = Said()
     rng = crowd(said)
     for person in range(15):
         for n in range(4):
             time = 3 * DAY + rng.random() * 12 * HOUR
-            text = f"this is about {'acme' if n % 2 else 'something'} number {person}"
+            text = says.format(pushed if n % 2 else other, person)
             said.thumb(f"s{person}", time, rng.random() >= down if n % 2 == 0 else True, text=text)
     found, events = caught(words, said)
     planted = {f"ev-{n:05d}" for n in range(800, 860)}
