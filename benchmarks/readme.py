@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Iterable, Sequence
 from typing import cast
 
-from benchmarks.results import ROOT, Benchmark, Figure, Result, load
+from benchmarks.results import ROOT, Benchmark, Figure, Result, described, load
 
 README = ROOT / "README.md"
 BEGIN = "<!-- figures: written by `python -m benchmarks --readme` -->"
@@ -31,20 +31,13 @@ def rendered(results: Sequence[tuple[Result, Sequence[Figure]]]) -> str:
     """The part of the README between the markers: a table for each machine, the one with most figures first."""
     by_machine: dict[str, list[str]] = {}
     for result, figures in results:
-        by_machine.setdefault(described(result), []).extend(
-            f"| {one.what} | {one.heed} | {one.beside} | `{result.command}` |" for one in figures
-        )
+        for one in figures:
+            by_machine.setdefault(one.machine or described(result.machine), []).append(
+                f"| {one.what} | {one.heed} | {one.beside} | `{result.command}` |"
+            )
     tables = sorted(by_machine.items(), key=lambda pair: -len(pair[1]))
     head = ["| what | Heed | beside it | command |", "| --- | --- | --- | --- |"]
-    return "\n\n".join(
-        "\n".join([f"Measured on {machine}:", "", *head, *lines]) for machine, lines in tables if lines
-    )
-
-
-def described(result: Result) -> str:
-    """The machine of a run in a few words."""
-    machine = result.machine
-    return f"{machine['cores']} cores ({machine['cpu']}) with {machine['memory_gb']} GB of memory"
+    return "\n\n".join("\n".join([f"Measured on {machine}:", "", *head, *lines]) for machine, lines in tables)
 
 
 def replaced(text: str, table: str) -> str:

@@ -12,7 +12,7 @@ import shlex
 import statistics
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -33,6 +33,7 @@ class Figure:
     what: str
     heed: str
     beside: str = ""
+    machine: str = ""  # in words, where it was not the whole result's
 
 
 class Benchmark(Protocol):
@@ -96,6 +97,11 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": dict(filter(None, map(installed, PARTS))),
     }
+
+
+def described(machine: Mapping[str, Any]) -> str:
+    """A machine in a few words."""
+    return f"{machine['cores']} cores ({machine['cpu']}) with {machine['memory_gb']} GB of memory"
 
 
 def processor() -> str:

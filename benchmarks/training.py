@@ -26,9 +26,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.results import Figure, Row, commit, load, parser_of, save
+from benchmarks.results import Figure, Row, commit, described, load, machine, parser_of, save
 from benchmarks.trainers import gold, memory, processes, reward, rollouts, speed
 from deploy.preferences import PREFERENCES
 
@@ -38,11 +39,12 @@ NAME = "training"
 
 
 def run(arguments: Sequence[str]) -> list[Row]:
-    """The parts that are named, each row printed as it comes. A part's first row says when and of what it was."""
+    """The parts that are named, each row printed as it comes. A part's first row says when, where and of what."""
     told, began, rows = _parsed(arguments), time.monotonic(), list[Row]()
     with tempfile.TemporaryDirectory() as name:
         for part in told.parts:
-            rows.append({"part": part, "of": commit(), "date": time.strftime("%Y-%m-%d", time.gmtime())})
+            today, here = time.strftime("%Y-%m-%d", time.gmtime()), described(machine())
+            rows.append({"part": part, "of": commit(), "date": today, "machine": here})
             for row in _measured(part, told, Path(name)):
                 rows.append(row)
                 print(json.dumps(row), file=sys.stderr, flush=True)
@@ -127,18 +129,18 @@ def beside(rows: Sequence[Row], before: Sequence[Row]) -> list[Row]:
 
 
 def figures(rows: Sequence[Row]) -> list[Figure]:
-    """Each part's lines."""
-    told = [row for row in rows if "who" in row]
+    """Each part's lines, of the machine that it was measured on."""
+    of = {
+        "speed": speed.figures,
+        "reward": reward.figures,
+        "memory": memory.figures,
+        "rollouts": rollouts.figures,
+        "processes": processes.figures,
+        "gold": gold.figures,
+    }
+    where = {row["part"]: row.get("machine", "") for row in rows if "who" not in row}
     return [
-        *speed.figures([row for row in told if row["part"] == "speed"]),
-        *reward.figures([row for row in told if row["part"] == "reward"]),
-        *memory.figures([row for row in told if row["part"] == "memory"]),
-        *rollouts.figures([row for row in told if row["part"] == "rollouts"]),
-        *processes.figures([row for row in told if row["part"] == "processes"]),
-        *gold.figures([row for row in told if row["part"] == "gold"]),
+        replace(line, machine=where.get(part, ""))
+        for part, lines in of.items()
+        for line in lines([row for row in rows if "who" in row and row["part"] == part])
     ]
-
-
-if __name__ == "__main__":
-    for line in figures(run(sys.argv[1:])):
-        print(line.what, "|", line.heed, "|", line.beside)

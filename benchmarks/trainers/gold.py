@@ -24,7 +24,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import Figure, Row, paired
+from benchmarks.results import Figure, Row, paired, processor
 from benchmarks.trainers.children import child, python_of
 from benchmarks.trainers.speed import CONTENDERS, NAMES, Contender, Work
 from deploy.preferences import PREFERENCES
@@ -148,7 +148,8 @@ def _run(
                 "of_steps": climb.steps,
                 "step": step,
             }
-            row |= {"samples": samples, "seconds": round(seconds, 2), **evaluator.told(adapter)}
+            row |= {"samples": samples, "seconds": round(seconds, 2), "cpu": processor()}
+            row |= evaluator.told(adapter)
             if climb.rows is not None:
                 with climb.rows.open("a") as file:
                     file.write(json.dumps(row) + "\n")
@@ -243,7 +244,8 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
                 f"seconds of training to {SHARE:.0%} of the way to the best of {BEST_OF}, 2 cores, by {way}",
                 _seconds(mine),
                 "; ".join(f"{NAMES[peer]} {_seconds(runs)}" for peer, runs in theirs.items())
-                + "; bar: half of the better peer's",
+                + "; bar: half of the better peer's"
+                + _where(mine),
             )
         )
     return lines
@@ -252,6 +254,15 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
 def _settings(runs: Sequence[Sequence[Row]]) -> str:
     seeds = f"{len(runs)} seed" + "s" * (len(runs) > 1)
     return f"rate {runs[0][0]['rate']:g}, β {runs[0][0]['beta']:g}, {seeds}"
+
+
+def _where(runs: Sequence[Sequence[Row]]) -> str:
+    """The processors, where seeds were not all run on one; a seed's runs are, so what is beside them was, too."""
+    by_cpu: dict[str, list[str]] = {}
+    for run in runs:
+        by_cpu.setdefault(run[0].get("cpu", ""), []).append(str(run[0]["seed"]))
+    told = [f"seeds {', '.join(seeds)} on {cpu}" for cpu, seeds in by_cpu.items()]
+    return "; " + "; ".join(told) if len(told) > 1 else ""
 
 
 def _gains(runs: Sequence[Sequence[Row]]) -> str:

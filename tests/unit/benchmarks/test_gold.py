@@ -109,3 +109,5 @@ def test_lines_tell_gains_seconds_and_differences() -> None:
     )
     assert seconds.heed == "30 s (2 of 2 runs)"
     assert seconds.beside == "TRL 1.12 PPO 30 s (2 of 2 runs); bar: half of the better peer's"
+    elsewhere = [one | {"cpu": "a Cray" if one["seed"] else "an abacus"} for one in rows]
+    assert figures(elsewhere)[1].beside.endswith("; seeds 0 on an abacus; seeds 1 on a Cray")

@@ -48,6 +48,18 @@ def test_each_machine_has_a_table_of_its_own() -> None:
     assert table[-1] == '| failed | 0 |  | `make bench ARGS="start"` |'
 
 
+def test_a_figure_that_was_measured_elsewhere_stands_with_that_machine() -> None:
+    figures = [Figure("failed", "0"), Figure("mixed", "0", machine="a Cray"), Figure("lost", "0")]
+    table = rendered([(result("swaps"), figures)]).splitlines()
+    assert [line for line in table if line.startswith(("Measured", "| failed", "| mixed", "| lost"))] == [
+        "Measured on 2 cores (A CPU) with 24 GB of memory:",
+        '| failed | 0 |  | `make bench ARGS="swaps"` |',
+        '| lost | 0 |  | `make bench ARGS="swaps"` |',
+        "Measured on a Cray:",
+        '| mixed | 0 |  | `make bench ARGS="swaps"` |',
+    ]
+
+
 def test_only_what_stands_between_the_markers_is_replaced() -> None:
     assert replaced(f"a\n{BEGIN}\nold\n{END}\nb", "new") == f"a\n{BEGIN}\nnew\n{END}\nb"
 

@@ -194,7 +194,8 @@ def test_figures_tell_the_best_rate_and_the_points_between() -> None:
         row("trl", 1e-3, 0, 0.79), row("trl", 1e-3, 1, 0.75),  # 77 %
         row("trl", 3e-3, 0, 0.70), row("trl", 3e-3, 1, 0.83),  # 76.5 %
     ]  # fmt: skip
-    lines = training.figures([{"part": "reward", "of": "abc"}, *rows])
+    lines = training.figures([{"part": "reward", "of": "abc", "machine": "a Cray"}, *rows])
+    assert {line.machine for line in lines} == {"a Cray"}
     assert [line.heed for line in lines] == ["81.0%", "0.040", "0.08, beyond the preference 0.01"]
     assert lines[0].beside.endswith(
         "best of three rates (0.001): 77.0%; bar 2 points more; it is 4.0 (-34.1 to 42.1, 2 seeds)"
