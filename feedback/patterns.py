@@ -7,10 +7,11 @@
 ``[IBAN]``     account numbers whose check digits are right (ISO 13616: mod 97)
 ``[CARD]``     payment cards: 13 to 19 digits of a known issuer whose check digit is right (Luhn, ISO/IEC 7812)
 ``[IP]``       IP addresses, of version 4 and 6
-``[PHONE]``    international numbers, national ones with a leading 0, and three-three-four ones
+``[PHONE]``    international numbers, national ones with a leading 0, three-three-four ones, China's mobile ones
 =============  =================================================================================================
 
-Names and postal addresses need a model: see ``presidio.py``. Every pattern reads a character a bounded number of
+Chinese, Japanese, Korean, Thai and their like may stand right beside, and figures may be full-width ones. Names and
+postal addresses need a model: see ``presidio.py``. Every pattern reads a character a bounded number of
 times, whatever the text. What comes out is redacted already: the text is read until nothing more is found.
 """
 
@@ -42,10 +43,11 @@ class Rule:
 
     def apply(self, text: str) -> str:
         """The text with a placeholder for each."""
-        if not any(sign in text for sign in self.signs):
+        seen = narrow(text)
+        if not any(sign in seen for sign in self.signs):
             return text
         kept, done = [], 0
-        for start, end in self._found(text):
+        for start, end in self._found(seen):
             kept += [text[done:start], self.placeholder]
             done = end
         return "".join([*kept, text[done:]]) if kept else text
@@ -64,38 +66,68 @@ def _any(*forms: str) -> re.Pattern[str]:
     return re.compile("|".join(forms))
 
 
-_WORD = r"(?<![\w-])"
-_NAMES = ("pass", "pwd", "secret", "token", "key", "authorization")
+# Scripts whose words stand right beside what is none of theirs: without spaces, or with endings as Korean has them.
+_JOINED = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uffdc"
+    r"\U00020000-\U0003ffff"
+)
+_LETTER = rf"[^\W{_JOINED}]"  # or figure, of any other script
+_NARROW = {ord("\u3000"): " "} | {
+    code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F) if chr(code - 0xFEE0) not in ":,;!?"
+}  # full-width signs; not those that part what stands before from what stands behind, as no space does there
+_NARROW |= {
+    ord(zero) + value: str(value)
+    for zero in "٠۰०০੦૦୦௦౦೦൦๐໐༠၀០"  # figures of other scripts
+    for value in range(10)
+}
+_WIDE = re.compile(f"[{''.join(map(chr, _NARROW))}]")
+_BEGIN, _END = rf"(?<!{_LETTER})", rf"(?!{_LETTER})"
+_WORD = rf"(?<!-){_BEGIN}"
+_NAMES = (
+    "pass", "pwd", "secret", "token", "key", "authorization", "contrase", "senha", "wachtwoord", "пароль", "密", "口令",
+    "パスワード", "暗証番号", "비밀번호", "암호",
+)  # fmt: skip
 _NAMED = re.compile(
     r"(?<![a-z])(?:password|passwort|passphrase|passwd|pwd|secret|token|api[ _-]?key|access[ _-]?key|"
-    r"private[ _-]?key|client[ _-]?secret|authorization)s?[\"']?"
-    r"[ \t]{0,3}(?::|=|\bis(?=[ \t]{1,3}\S{0,40}[0-9]))[ \t]{0,3}"
+    r"private[ _-]?key|client[ _-]?secret|authorization|contrase[ñn]a|mot de passe|senha|wachtwoord|пароль|"
+    r"密[码碼钥鑰]|口令|パスワード|暗証番号|비밀번호|암호)s?[\"']?"
+    r"[ \t]{0,3}(?:[:=：]|\b(?:is|ist|est?|é)(?=[ \t]{1,3}\S{0,40}[0-9])|"
+    r"[是为為は는은](?=[ \t]{0,3}[!-~]{0,40}[0-9]))[ \t]{0,3}"
     r"(?:(?:bearer|basic)[ \t]{1,3})?[\"']?"
-    r"(?!(?:bearer|basic)\b)([^\s\"'\[\],;<>]{6,256}+)",
+    r"(?!(?:bearer|basic)\b)([^\s\"'\[\],;<>，。；、]{6,256}+)",
     re.IGNORECASE,
 )
 _KNOWN = _any(
     r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]*+(?:-----END [A-Z ]{0,30}PRIVATE KEY-----)?",
-    _WORD + r"(?:sk|pk|rk)[-_][\w-]{16,}+",  # OpenAI, Anthropic, Stripe
-    _WORD + r"(?:gh[pousr]_|github_pat_|glpat-|hf_|npm_|pypi-|heed-|xox[abeoprs]-|dop_v1_|SG\.)[\w.-]{16,}+",
+    _WORD + r"(?:sk|pk|rk)[-_][A-Za-z0-9_-]{16,}+",  # OpenAI, Anthropic, Stripe
+    _WORD
+    + r"(?:gh[pousr]_|github_pat_|glpat-|hf_|npm_|pypi-|heed-|xox[abeoprs]-|dop_v1_|SG\.)[A-Za-z0-9_.-]{16,}+",
     _WORD + r"(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])",  # AWS
-    _WORD + r"AIza[\w-]{30,}+",  # Google
-    _WORD + r"eyJ[\w-]{8,}+\.[\w-]{8,}+\.[\w-]*+",  # JSON web tokens
+    _WORD + r"AIza[A-Za-z0-9_-]{30,}+",  # Google
+    _WORD + r"eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]*+",  # JSON web tokens
     r"(?<=://)[^\s/@:\[\]]{1,128}+:[^\s/@\[\]]{1,256}+(?=@)",  # of a URL
 )
 _LONG = re.compile(_WORD + r"[A-Za-z0-9_-]{20,}+")
-_EMAIL = re.compile(r"(?<![\w.!#$%&'*+/=?^`{|}~-])[\w.!#$%&'*+/=?^`{|}~-]++@[\w-]+(?:\.[\w-]+)+")
+_LOCAL = r".!#$%&'*+/=?^`{|}~-"  # besides letters and figures
+_EMAIL = re.compile(
+    rf"(?<![{_LOCAL}]){_BEGIN}(?:{_LETTER}|[{_LOCAL}])++@(?:{_LETTER}|-)+(?:\.(?:{_LETTER}|-)+)+"
+)
+_EMAIL_OF_ANY_SCRIPT = re.compile(rf"(?<![\w{_LOCAL}])[\w{_LOCAL}]++@[\w-]+(?:\.[\w-]+)+")
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}(?=[ -]?[A-Za-z0-9]{4})")
 _CARD = re.compile(  # in fours, as American Express and Diners write them, or undivided
     r"(?<![0-9])(?<![0-9]\.)(?:[2-6][0-9]{3}([ -]?)[0-9]{4}\1[0-9]{4}\1[0-9]{1,4}(?:\1[0-9]{3})?"
     r"|3[0-9]{3}([ -]?)[0-9]{6}\2[0-9]{4,5}|[2-6][0-9]{12,18})(?![0-9])"
 )
-_IP = re.compile(r"(?<![\w.:])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w])(?!\.[0-9])")
-_IP6 = re.compile(r"(?<![\w.:])(?=[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{2,39}+(?:\.[0-9.]{1,11})?(?![\w:])")
+_IP = re.compile(rf"(?<![.:]){_BEGIN}(?:[0-9]{{1,3}}\.){{3}}[0-9]{{1,3}}{_END}(?!\.[0-9])")
+_IP6 = re.compile(
+    rf"(?<![.:]){_BEGIN}(?=[0-9A-Fa-f]{{0,4}}:)[0-9A-Fa-f:]{{2,39}}+(?:\.[0-9.]{{1,11}})?(?!:){_END}"
+)
+_NATIONAL = rf"(?<![.,/+-])(?:(?<!:)|(?<=[{_JOINED}]:)){_BEGIN}"  # before a number that says no country
 _PHONE = _any(
-    r"(?<![\w+])(?:\+|00)[ ]?\(?[1-9][0-9]{0,2}\)?(?:[ ./()-]{0,2}[0-9]){6,12}(?![0-9])",
-    r"(?<![\w.,:/+-])\(?0[1-9][0-9]{0,3}\)?(?:[ ./-]{0,1}[0-9]){5,10}(?![\w]|[.,:/-][0-9])",
-    r"(?<![\w.,:/+-])\(?[2-9][0-9]{2}\)?[ .-]{1,2}[0-9]{3}[ .-][0-9]{4}(?![\w]|[.,:/-][0-9])",
+    rf"(?<!\+){_BEGIN}(?:\+|00)[ ]?\(?[1-9][0-9]{{0,2}}\)?(?:[ ./()-]{{0,2}}[0-9]){{6,12}}(?![0-9])",
+    rf"{_NATIONAL}\(?0[1-9][0-9]{{0,3}}\)?(?:[ ./-]{{0,1}}[0-9]){{5,10}}(?:{_END}(?![.,:/-][0-9]))",
+    rf"{_NATIONAL}\(?[2-9][0-9]{{2}}\)?[ .-]{{1,2}}[0-9]{{3}}[ .-][0-9]{{4}}(?:{_END}(?![.,:/-][0-9]))",
+    rf"{_NATIONAL}1[3-9][0-9](?P<gap>[ -]?)[0-9]{{4}}(?P=gap)[0-9]{{4}}(?:{_END}(?![.,:/-][0-9]))",  # of China
 )
 IBAN_LENGTHS = {
     name: length
@@ -174,6 +206,7 @@ _PREFIXES = (
 RULES = (
     Rule("[SECRET]", _KNOWN, _PREFIXES),
     Rule("[EMAIL]", _EMAIL, ("@",)),
+    Rule("[EMAIL]", _EMAIL_OF_ANY_SCRIPT, ("@",)),
     Rule("[SECRET]", _LONG, _FIGURES, _secret),
     Rule("[IBAN]", _IBAN, _FIGURES, _iban),
     Rule("[CARD]", _CARD, _FIGURES, _card),
@@ -196,13 +229,19 @@ def redact(text: str) -> str:
     raise RedactionFailed(f"{PASSES} readings of a text did not find all there is")
 
 
+def narrow(text: str) -> str:
+    """The text with full-width letters and signs, and figures of any script, as ASCII's; as long as before."""
+    return text if text.isascii() or not _WIDE.search(text) else text.translate(_NARROW)
+
+
 def _named(text: str) -> str:
     """Only the values of what is named go: that there was a password may be said."""
-    small = text.lower()
-    return _NAMED.sub(_without_value, text) if any(name in small for name in _NAMES) else text
-
-
-def _without_value(found: re.Match[str]) -> str:
-    start, end = found.start(1) - found.start(), found.end(1) - found.start()
-    whole = found.group()
-    return f"{whole[:start]}[SECRET]{whole[end:]}"
+    seen = narrow(text)
+    small = seen.lower()
+    if not any(name in small for name in _NAMES):
+        return text
+    kept, done = [], 0
+    for found in _NAMED.finditer(seen):
+        kept += [text[done : found.start(1)], "[SECRET]"]
+        done = found.end(1)
+    return "".join([*kept, text[done:]])

@@ -39,6 +39,27 @@ FOUND = [
     ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----", "[SECRET]"),
     ("Tok3nABCdefGHI123jklMNO", "[SECRET]"),
     ("9f86d081884c7d659a2feaa0c55ad015", "[SECRET]"),
+    ("我的邮箱是foo.bar@example.com请回复", "我的邮箱是[EMAIL]请回复"),
+    ("ann@example.com으로, bob@example.orgまで", "[EMAIL]으로, [EMAIL]まで"),
+    ("用户@例子.公司", "[EMAIL]"),
+    ("电话+86 138 1234 5678谢谢", "电话[PHONE]谢谢"),
+    ("手机13812345678。138-1234-5678", "手机[PHONE]。[PHONE]"),
+    ("電話：03-1234-5678です", "電話：[PHONE]です"),
+    ("電話:０９０－１２３４－５６７８です", "電話:[PHONE]です"),
+    ("전화는 010-1234-5678입니다", "전화는 [PHONE]입니다"),
+    ("โทร02-123-4567ครับ", "โทร[PHONE]ครับ"),
+    ("اتصل ٠١٠١٢٣٤٥٦٧٨ الآن", "اتصل [PHONE] الآن"),
+    ("फ़ोन ०९८७६५४३२१०", "फ़ोन [PHONE]"),
+    ("卡号4111１１１１11111111到期", "卡号[CARD]到期"),
+    ("服务器10.0.0.1的、fe80::1です", "服务器[IP]的、[IP]です"),
+    ("密钥sk-proj-abcdefghijklmnop1234泄露", "密钥[SECRET]泄露"),
+    ("密码：hunter2!x，谢谢", "密码：[SECRET]，谢谢"),
+    ("密码是hunter22", "密码是[SECRET]"),
+    ("パスワードは hunter22", "パスワードは [SECRET]"),
+    ("비밀번호: hunter2!x", "비밀번호: [SECRET]"),
+    ("Mein Passwort ist hunter22", "Mein Passwort ist [SECRET]"),
+    ("mot de passe : hunter2!x", "mot de passe : [SECRET]"),
+    ("Пароль: секрет12", "Пароль: [SECRET]"),
 ]
 LEFT = [
     "We are open from 10:30:45 on 2024-11-30, 7 days a week.",
@@ -53,11 +74,15 @@ LEFT = [
     "a token of love; the secret is out",
     "my password is incorrect",
     "123e4567-e89b-12d3-a456-426614174000",
+    "密码是什么？密码错了。",
+    "我们在10：30开门，共12345678901件",
+    "订单2024-11-30，第3.14章，１２３円です",
 ]
 PIECES = [
     "a@b.co", "@", ".", "x", "4111 1111 1111 1111", "4111", "1", "0", " ", "-", "+49", "(", ")", "DE89", "3704 0044",
     "DE89370400440532013000", "192.168.0.1", ":", "::1", "fe80", "password", "=", "is ", "sk-", "abcdefghijklmnop12",
     "://", "/", "[", "]", "[EMAIL]", "[SECRET]", "[PHONE]", "EMAIL", "555-123-4567", "0171", "A1b2C3d4E5", "é", "\n",
+    "是", "は", "：", "１３８", "密码", "138",
     "-----BEGIN PRIVATE KEY-----", "eyJhbGciOiJ9.", "²", "\u0661", '"',
 ]  # fmt: skip
 
@@ -104,7 +129,7 @@ HOSTILE = [
     "a", "a@", "a@a.", "a.", "1", "1 ", "4 ", "44 ", "4111 1111 1111 1111 ", "DE89 ", "DE89", ":", "1:", "1.", "+1(",
     "password:", "password ", "-----BEGIN PRIVATE KEY-----", "://a:",
     "eyJ", "eyJaaaaaaaa.", "sk-", "-", " ", "0", "00 ", "01 ", "[", "A1a", "a:b@", "é@é.é", "ab::1", "token is",
-    "(555) ", "1.1.1.", "token is 1",
+    "(555) ", "1.1.1.", "token is 1", "是", "是1", "是a@", "密码是", "密码：", "１", "138", "138 ", "는0",
 ]  # fmt: skip
 
 
